@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The device's side of a virtqueue (VIRTIO 1.3, 2.6 to 2.8). The ring's layout is chosen at start and hidden behind
+ * these calls: split now, packed as its sibling.
+ *
+ * Life of a request: virtqueue_pop gives a burst of chains, private, checked and bounded. The device reads and writes
+ * them, at once or much later, in any order. virtqueue_push hands each back; virtqueue_publish shows the whole
+ * batch to the driver. A chain that cannot be served now goes back by virtqueue_unpop. A queue is stopped when it has
+ * no chain out.
+ *
+ * Errors: a negative errno. -EPROTO means that the guest broke the rules: the queue is broken for good, nothing more is
+ * popped, chains already out may still be pushed. Everything runs on the queue's own thread; nothing blocks, allocates
+ * or locks. Chains stay the queue's; the device holds them only between pop and push or unpop.
+ */
+#ifndef VIRTIO_VIRTQUEUE_H
+#define VIRTIO_VIRTQUEUE_H
+
+#include "memory/dirty_log.h"
+#include "memory/guest_memory.h"
+#include "virtio/virtio_ids.h"
+#include "virtio/virtio_ring.h"
+#include "virtio/virtq_arena.h"
+
+/* The most chains one pop, and so one run, handles at a time. */
+#define VIRTQ_BURST_MAX 64
+
+/* Entries of an indirect table: may exceed the ring's size, since Linux's blk driver does that (see seg_max). */
+#define VIRTQ_INDIRECT_MAX 1024
+
+/*
+ * One request. The device-readable part comes first, then the device-writable one (2.7.4.2); each has a cursor of its
+ * own. Fields are for reading; the calls below change them.
+ */
+struct virtq_chain {
+    uint32_t token;          /* names this request to ports: slot in the low 16 bits, generation above */
+    uint16_t head;           /* the ring's name for it */
+    uint16_t readable_count; /* pieces iov[0 .. readable_count) */
+    uint16_t writable_count; /* pieces iov[readable_count .. readable_count + writable_count) */
+    uint16_t run;            /* which run of the arena holds the pieces */
+    bool out;                /* popped, not yet given back: a stale token finds this false */
+    uint8_t tail_bytes;      /* kept back by virtq_chain_keep_tail */
+    uint32_t written;        /* bytes that the used entry will report */
+    struct guest_iovec *iov;
+    uint64_t *addresses;     /* guest addresses of the pieces, for the dirty log */
+    uint64_t readable_bytes; /* not yet taken by the readable cursor */
+    uint64_t writable_bytes; /* not yet taken by the writable cursor, the tail not counted */
+    /* cursors: piece, and bytes of it already taken */
+    uint32_t read_offset;
+    uint32_t write_offset;
+    uint16_t read_piece;
+    uint16_t write_piece;
+    /* where the tail begins */
+    uint16_t tail_piece;
+    uint32_t tail_offset;
+    uint32_t arrival; /* counts pops: which chain came when, for unpop */
+    void *request;    /* the device's own state for this request; not cleared between requests */
+};
+
+/* Copy out the next bytes of the readable part; fewer than @size only at its end. Each byte is read once. */
+size_t virtq_chain_read(struct virtq_chain *chain, void *to, size_t size);
+
+/* Copy into the next bytes of the writable part; fewer than @size only at its end. Adds to chain->written. */
+size_t virtq_chain_write(struct virtq_chain *chain, const void *from, size_t size);
+
+/*
+ * Keep the last @bytes (1 to 255) of the writable part out of the cursor's way, for a status that follows the data
+ * (5.2.6). Before any other use of the writable part, once. -EPROTO: the part is shorter.
+ */
+int virtq_chain_keep_tail(struct virtq_chain *chain, uint8_t bytes);
+
+/* Fill the tail that was kept. Adds its bytes to chain->written. */
+void virtq_chain_write_tail(struct virtq_chain *chain, const void *from);
+
+/*
+ * All that the cursor has not taken, in place, as an array for a port; it is never interpreted. The cursor moves to
+ * the end. The array is the chain's own, and valid until push or unpop. Returns the number of pieces.
+ */
+unsigned virtq_chain_readable_iov(struct virtq_chain *chain, const struct guest_iovec **ret_iov);
+unsigned virtq_chain_writable_iov(struct virtq_chain *chain, const struct guest_iovec **ret_iov);
+
+/* A port filled @bytes of what virtq_chain_writable_iov gave: count them as written. */
+void virtq_chain_wrote(struct virtq_chain *chain, uint32_t bytes);
+
+enum virtqueue_state {
+    VIRTQUEUE_STOPPED,  /* no chain out, none will be */
+    VIRTQUEUE_RUNNING,  /* chains come and go */
+    VIRTQUEUE_STOPPING, /* none is popped any more; some are still out */
+};
+
+/*
+ * The in-flight record of a split ring ("Inflight I/O tracking" in vhost-user's text), in memory shared with the front
+ * end, so that a successor knows which requests had been popped and not completed. Native byte order.
+ */
+struct virtq_inflight_desc {
+    uint8_t inflight;
+    uint8_t padding[5];
+    uint16_t next;
+    uint64_t counter;
+};
+static_assert(sizeof(struct virtq_inflight_desc) == 16, "vhost-user, DescStateSplit");
+
+struct virtq_inflight {
+    uint64_t features;
+    uint16_t version;
+    uint16_t desc_num;
+    uint16_t last_batch_head;
+    uint16_t used_index;
+    struct virtq_inflight_desc desc[];
+};
+static_assert(sizeof(struct virtq_inflight) == 16, "vhost-user, QueueRegionSplit");
+
+struct virtqueue_config {
+    uint32_t size;         /* entries: a power of two, 1 to VRING_SIZE_MAX */
+    uint64_t desc_address; /* guest addresses of the three parts */
+    uint64_t avail_address;
+    uint64_t used_address;
+    uint64_t used_log_address; /* where used-ring writes are logged */
+    bool used_log;             /* log them at all (VHOST_VRING_F_LOG) */
+    uint16_t next_avail;       /* where to go on in the available ring */
+    uint64_t features;         /* negotiated: INDIRECT_DESC, EVENT_IDX, … */
+};
+
+struct virtq_layout;
+
+struct virtqueue {
+    /* set by virtqueue_init */
+    struct virtq_arena *arena; /* borrowed */
+    /* set at start */
+    const struct virtq_layout *layout;
+    const struct guest_memory *memory; /* borrowed; exchanged by virtqueue_exchange */
+    const struct dirty_log *log;       /* borrowed; NULL: nothing is logged */
+    struct virtq_inflight *inflight;   /* borrowed; NULL: no record is kept */
+    struct virtqueue_config config;
+    uint16_t size_mask;
+    bool event_idx;
+    bool indirect;
+    /* the ring in this process */
+    struct vring_desc *desc;
+    struct vring_avail *avail;
+    struct vring_used *used;
+    struct guest_iovec ring_iov[3]; /* how the three parts were reached, to give them back */
+    /* progress */
+    uint16_t next_avail;     /* next entry of the available ring to pop */
+    uint16_t avail_seen;     /* the driver's index as last read */
+    uint16_t next_used;      /* next entry of the used ring to fill */
+    uint16_t published_used; /* what the driver has been shown */
+    uint16_t signalled_used; /* published_used at the last notification, for event index (2.7.7.2) */
+    bool signalled_valid;
+    bool kicks_on; /* the driver is asked to kick */
+    /* state */
+    enum virtqueue_state state;
+    bool broken;         /* the guest broke the rules */
+    bool starved;        /* the last pop stopped for want of arena or of a translation, not of requests */
+    uint16_t generation; /* of tokens; grows with each start */
+    uint32_t arrivals;
+    uint32_t out_count; /* chains out */
+    /* in-flight record: chains to be popped anew after a start, oldest first */
+    uint32_t resubmit_left;
+    uint64_t inflight_counter;
+    uint16_t inflight_batch_first;
+    /* for the platform: when to call virtio_device_wake though nothing else happens; 0: never. CLOCK of the port. */
+    uint64_t wake_at_ns;
+    /* counted since init, for statistics */
+    uint64_t popped_total;
+    uint64_t pushed_total;
+    uint64_t broken_total;
+};
+
+/* Make a stopped queue. @arena is borrowed and belongs to this queue alone. */
+void virtqueue_init(struct virtqueue *queue, struct virtq_arena *arena);
+
+/*
+ * Begin to run. The used index is taken from the ring. @log and @inflight may be NULL.
+ * -EINVAL: the size or an alignment is none that 2.7 allows, or a layout that is not there. -EFAULT: a part of the
+ * ring is not in memory, or not in one piece of this process. -EPROTO: the in-flight record contradicts itself.
+ * The queue stays stopped on failure. Calling it on a queue that is not stopped is our error.
+ */
+int virtqueue_start(struct virtqueue *queue, const struct virtqueue_config *config, const struct guest_memory *memory,
+                    const struct dirty_log *log, struct virtq_inflight *inflight);
+
+/*
+ * Between two runs: go on with another map, log or ring addresses; chains that are out keep the pieces they have, so
+ * what they were cut from must stay mapped until they are back. On failure (as for start) the queue is broken and the
+ * old map may go.
+ */
+int virtqueue_exchange(struct virtqueue *queue, const struct virtqueue_config *config,
+                       const struct guest_memory *memory, const struct dirty_log *log);
+
+/* Begin to stop: nothing is popped any more. Returns true when it is stopped already, no chain being out. */
+bool virtqueue_stop(struct virtqueue *queue);
+
+/* Where a next life goes on in the available ring: what GET_VRING_BASE reports. For a stopped queue. */
+uint16_t virtqueue_base(const struct virtqueue *queue);
+
+/*
+ * Take up to @max (at most VIRTQ_BURST_MAX) requests. Returns how many; 0 when the ring is empty, or the arena is, or
+ * a translation is pending (then queue->starved). -EPROTO when the first one is malformed: a malformed one behind good
+ * ones ends the burst, and is met again by the next pop.
+ */
+int virtqueue_pop(struct virtqueue *queue, struct virtq_chain **chains, unsigned max);
+
+/*
+ * Put back @count chains, the last that were popped and in their order, none of them written to: the next pop gives
+ * them again.
+ */
+void virtqueue_unpop(struct virtqueue *queue, struct virtq_chain **chains, unsigned count);
+
+/* Hand back @count chains with chain->written each. The driver sees them after virtqueue_publish. */
+void virtqueue_push(struct virtqueue *queue, struct virtq_chain **chains, unsigned count);
+
+/* Show the driver all that was pushed. Returns true when it wants a notification now (2.7.7, 2.7.10). */
+bool virtqueue_publish(struct virtqueue *queue);
+
+/* The chain of @token, or NULL when that request belongs to an earlier life or is back already. */
+struct virtq_chain *virtqueue_chain(struct virtqueue *queue, uint32_t token);
+
+/*
+ * Ask the driver to kick, or ask it not to (a hint: 2.7.10). Turning it on returns true when requests came meanwhile:
+ * look again instead of sleeping.
+ */
+bool virtqueue_kicks_on(struct virtqueue *queue);
+void virtqueue_kicks_off(struct virtqueue *queue);
+
+/* Is there anything to pop? Reads the driver's index. */
+bool virtqueue_pending(struct virtqueue *queue);
+
+#endif

@@ -75,6 +75,13 @@ static inline bool is_aligned(uint64_t value, uint64_t alignment)
     return (value & (alignment - 1)) == 0;
 }
 
+/* What index_mask does, in plain C: for processors without a version of their own. @size is at most SIZE_MAX / 2. */
+static inline size_t index_mask_portable(size_t index, size_t size)
+{
+    size_t outside = (index | (size - 1 - index)) >> (sizeof(size_t) * 8 - 1); /* 1: index >= size */
+    return index & (outside - 1);
+}
+
 /*
  * @index when it is below @size, else 0, without a branch to speculate past: for tables indexed by a number that a
  * guest chose, after the check that decides the answer. @size is not 0.
@@ -91,7 +98,7 @@ static inline size_t index_mask(size_t index, size_t size)
     __asm__ volatile("cmp %1, %2; sbc %0, xzr, xzr; hint #20" : "=r"(mask) : "r"(index), "r"(size) : "cc");
     return index & mask;
 #else
-    return index & (size_t)(((ptrdiff_t)index - (ptrdiff_t)size) >> (sizeof(size_t) * 8 - 1));
+    return index_mask_portable(index, size);
 #endif
 }
 
@@ -193,6 +200,16 @@ static inline void shared_store_le16(void *at, uint16_t value)
 static inline void shared_store_le16_release(void *at, uint16_t value)
 {
     __atomic_store_n((uint16_t *)at, cpu_to_le16(value), __ATOMIC_RELEASE);
+}
+
+/*
+ * Copy out of memory that another party writes at the same time. The copy is all there is from here on: the compiler
+ * may not go back to the source for a value that has been checked in the copy.
+ */
+static inline void shared_copy_in(void *to, const void *from, size_t size)
+{
+    memcpy(to, from, size);
+    __asm__ volatile("" ::: "memory");
 }
 
 /* Orders our earlier store before our later load, as seen by the other side: needed to go to sleep safely. */

@@ -46,6 +46,8 @@ struct guest_access_class {
     /*
      * Reach @count pieces: piece i starts at guest address @addresses[i] and has @iov[i].length bytes; set each
      * @iov[i].base. All of them or none. With @write they will be written, else only read.
+     * Chunks that follow each other, in one call, should lie side by side in this process too, or a ring that is
+     * longer than a chunk cannot be used (guest_memory_map).
      * -EFAULT: the guest may not name these (the guest is wrong). -EAGAIN: a translation is on its way, ask again
      * after a wake. -ENOMEM: nothing more can be mapped until something is unmapped.
      */
@@ -56,9 +58,18 @@ struct guest_access_class {
                   bool written);
 };
 
+/* What the hot path needs of a region. */
+struct guest_hot_region {
+    uint64_t guest_base;
+    uint64_t size; /* 0: none */
+    uint8_t *host;
+};
+
 struct guest_memory {
     struct guest_access *access; /* borrowed; NULL when every region has a host address */
     uint32_t region_count;
+    /* The two largest linear regions again: a PC's memory below and above 4 GiB. Written by add and remove alone. */
+    struct guest_hot_region hot[2];
     struct guest_region regions[GUEST_MEMORY_REGIONS_MAX]; /* sorted by guest_base, never overlapping */
 };
 
@@ -67,9 +78,10 @@ void guest_memory_init(struct guest_memory *memory, struct guest_access *access)
 
 /*
  * Add one region, before the map is in use.
- * -EINVAL: no bytes, or the end wraps in guest, front-end or host addresses. -EEXIST: overlaps a region in guest
- * addresses, or in front-end addresses where both have them. -ENOSPC: GUEST_MEMORY_REGIONS_MAX are there already.
- * The map is unchanged on failure.
+ * -EINVAL: no bytes, no host address and no access table either, or the end (the address after the last byte) does not
+ * fit into the type in guest, front-end or host addresses. A @frontend_base of 0 says that there is none. -EEXIST:
+ * overlaps a region in guest addresses, or in front-end addresses where both have them. -ENOSPC:
+ * GUEST_MEMORY_REGIONS_MAX are there already. The map is unchanged on failure.
  */
 int guest_memory_add(struct guest_memory *memory, const struct guest_region *region);
 
@@ -82,16 +94,41 @@ int guest_memory_remove(struct guest_memory *memory, uint64_t guest_base, uint64
 /* The region that has @address, or NULL. */
 const struct guest_region *guest_memory_find(const struct guest_memory *memory, uint64_t address);
 
+/* For guest_memory_linear and guest_memory_pieces below: what is not in a hot region, of any length. */
+void *guest_memory_linear_cold(const struct guest_memory *memory, uint64_t address, uint64_t length);
+int guest_memory_pieces_cold(const struct guest_memory *memory, uint64_t address, uint64_t length, bool write,
+                             struct guest_iovec *iov, uint64_t *addresses, unsigned max);
+void guest_memory_release_cold(const struct guest_memory *memory, const struct guest_iovec *iov,
+                               const uint64_t *addresses, unsigned count, bool written);
+
+/* The host address of a range that lies in one of the hot regions, else NULL; also for @length 0. */
+static inline void *guest_memory_linear_hot(const struct guest_memory *memory, uint64_t address, uint64_t length)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(memory->hot); i++) {
+        const struct guest_hot_region *region = &memory->hot[i];
+        uint64_t offset = address - region->guest_base; /* wraps to a large number below the region */
+        /* A length of 0 wraps too, and is refused with the ones that are too long. */
+        if (offset < region->size && length - 1 < region->size - offset)
+            return region->host + index_mask(offset, region->size);
+    }
+    return NULL;
+}
+
 /*
  * The host address of [@address, @address + @length), or NULL unless all of it is there, linearly mapped, and one
  * piece in this process too: a range may go on from a region into the next only when that continues it in guest
  * *and* host addresses. @length 0 asks for nothing and gives NULL.
  */
-void *guest_memory_linear(const struct guest_memory *memory, uint64_t address, uint64_t length);
+static inline void *guest_memory_linear(const struct guest_memory *memory, uint64_t address, uint64_t length)
+{
+    void *host = guest_memory_linear_hot(memory, address, length);
+    return host != NULL ? host : guest_memory_linear_cold(memory, address, length);
+}
 
 /*
  * The guest address of front-end address @frontend_address when [it, it + @length) lies in one region or in regions
- * that continue each other in both; -EFAULT otherwise.
+ * that continue each other in both; -EFAULT otherwise. Regions without a front-end address are not looked at. Not fast:
+ * for set-up.
  */
 int guest_memory_from_frontend(const struct guest_memory *memory, uint64_t frontend_address, uint64_t length,
                                uint64_t *ret_address);
@@ -99,15 +136,47 @@ int guest_memory_from_frontend(const struct guest_memory *memory, uint64_t front
 /*
  * Cut [@address, @address + @length) into pieces as they lie in this process, ready for use; without a linear mapping
  * pieces end at chunks and have been mapped through the access table. Returns how many (0 when @length is 0).
- * -EFAULT: some byte is outside the memory. -E2BIG: more than @max pieces. -EAGAIN, -ENOMEM: from the access table.
- * On failure nothing stays mapped. On success guest_memory_release() must follow, with the same arrays.
+ * -EFAULT: some byte is outside the memory, or the access table says so. -E2BIG: more than @max pieces. -EAGAIN,
+ * -ENOMEM: from the access table. On failure nothing stays mapped. On success guest_memory_release() must follow, with
+ * the same arrays.
  */
-int guest_memory_pieces(const struct guest_memory *memory, uint64_t address, uint64_t length, bool write,
-                        struct guest_iovec *iov, uint64_t *addresses, unsigned max);
+static inline int guest_memory_pieces(const struct guest_memory *memory, uint64_t address, uint64_t length, bool write,
+                                      struct guest_iovec *iov, uint64_t *addresses, unsigned max)
+{
+    void *host = guest_memory_linear_hot(memory, address, length);
+    if (host == NULL || max == 0)
+        return guest_memory_pieces_cold(memory, address, length, write, iov, addresses, max);
+    iov[0] = (struct guest_iovec){.base = host, .length = (size_t)length};
+    addresses[0] = address;
+    return 1;
+}
 
-/* Undo guest_memory_pieces: unmap what the access table had mapped. Nothing to do for linear pieces. */
-void guest_memory_release(const struct guest_memory *memory, const struct guest_iovec *iov, const uint64_t *addresses,
-                          unsigned count, bool written);
+/*
+ * Undo guest_memory_pieces: unmap what the access table had mapped. Nothing to do for linear pieces. @memory may be a
+ * later map with the same access table, as long as the linear regions that pieces came from are still in it.
+ */
+static inline void guest_memory_release(const struct guest_memory *memory, const struct guest_iovec *iov,
+                                        const uint64_t *addresses, unsigned count, bool written)
+{
+    if (memory->access != NULL)
+        guest_memory_release_cold(memory, iov, addresses, count, written);
+}
+
+/*
+ * The most pieces that guest_memory_map hands to an access table: the longest descriptor table, 512 KiB, in chunks of
+ * 4 KiB, and one more since it may begin inside a chunk.
+ */
+#define GUEST_MEMORY_MAP_PIECES_MAX 129
+
+/*
+ * Reach [@address, @address + @length) for long, and as one piece of this process: a part of a ring. Through an access
+ * table every chunk of it goes into one map() call, and the table must lay them side by side.
+ * -EFAULT: some byte is outside the memory, @length is 0, or it is not one piece. -E2BIG: more than
+ * GUEST_MEMORY_MAP_PIECES_MAX chunks. -EAGAIN, -ENOMEM: from the access table. On failure nothing stays mapped. On
+ * success guest_memory_unmap() must follow, with the same arguments.
+ */
+int guest_memory_map(const struct guest_memory *memory, uint64_t address, uint64_t length, bool write, void **ret_host);
+void guest_memory_unmap(const struct guest_memory *memory, uint64_t address, uint64_t length, void *host, bool written);
 
 /*
  * Copy @length bytes out of, or into, guest memory. -EFAULT when some byte is outside: then how many bytes were

@@ -12,6 +12,9 @@
 
 #define BLK_QUEUES_MAX 64
 
+/* Operations collected for one call of the port: those of a whole burst of plain requests. */
+#define BLK_BATCH_MAX VIRTQ_BURST_MAX
+
 enum blk_op {
     BLK_OP_READ,
     BLK_OP_WRITE,
@@ -65,7 +68,7 @@ struct blk_port_class {
 struct blk_options {
     uint64_t size_bytes;                /* capacity; rounded down to 512 */
     uint32_t block_bytes;               /* logical block: 512 or 4096 */
-    uint32_t physical_bytes;            /* physical block for the topology, a power of two times block_bytes */
+    uint32_t physical_bytes;            /* physical block, a power of two times block_bytes; 0: block_bytes */
     uint32_t optimal_io_bytes;          /* for the topology; 0: not said */
     uint32_t seg_max;                   /* data pieces a request may have; 0: 126 */
     uint32_t size_max;                  /* bytes a piece may have; 0: not limited, and not offered */
@@ -79,6 +82,13 @@ struct blk_options {
     char serial[VIRTIO_BLK_ID_BYTES + 1]; /* answers GET_ID */
 };
 
+/* What one queue's thread has gathered for the port and the port has not taken yet. */
+struct blk_queue {
+    _Alignas(64) struct blk_io ios[BLK_BATCH_MAX]; /* [first .. first + count) wait, in order */
+    unsigned first;
+    unsigned count;
+};
+
 struct blk_counters {
     _Atomic uint64_t reads, writes, flushes, discards, zeroes, ids;
     _Atomic uint64_t read_bytes, write_bytes;
@@ -86,6 +96,7 @@ struct blk_counters {
     _Atomic uint64_t unsupported; /* requests that got UNSUPP */
 };
 
+/* Large by its last member, of which only the queues in use are ever touched: not for a stack. */
 struct blk {
     struct virtio_device device;
     struct blk_port *port; /* borrowed: must outlive the device */
@@ -95,6 +106,7 @@ struct blk {
     struct rate_limit iops;
     struct rate_limit bytes;
     struct blk_counters counters;
+    struct blk_queue batches[BLK_QUEUES_MAX];
 };
 
 /*

@@ -30,6 +30,7 @@ struct rng {
     struct virtio_device device;
     struct entropy_source *source; /* borrowed: must outlive the device */
     struct rate_limit rate;        /* bytes */
+    uint64_t retry_at_ns;          /* the source failed: not to be asked before; 0: at any time */
     /* counted, for statistics; written on the queue's thread */
     _Atomic uint64_t bytes_total;
     _Atomic uint64_t requests_total;

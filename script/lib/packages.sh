@@ -31,6 +31,7 @@ guest  busybox-static           the guest's own commands
 guest  cpio                     packs the guest's initramfs
 guest  xz-utils                 unpacks kernel modules
 guest  kmod                     finds which kernel modules the guest needs
+bench  qemu-system-common       qemu-storage-daemon, the peer that is measured beside us
 lint   clang-format             form of the C sources
 lint   clang-tidy               static analysis
 lint   cppcheck                 static analysis, a second view

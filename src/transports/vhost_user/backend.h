@@ -93,10 +93,9 @@ struct vhost_user_queue {
     bool kick_set; /* a kick line, or polled: the ring may start (Ring states) */
     bool polled;
     bool enabled;
-    bool running; /* virtio_device_queue_start succeeded, and it has not stopped since */
-    bool stopping;
-    bool restart; /* start again when the wait is over */
-    bool broken;
+    bool running;  /* virtio_device_queue_start succeeded, and it has not stopped since */
+    bool stopping; /* virtio_device_queue_stop was called, and has not finished */
+    bool broken;   /* the guest broke the rules on it: it does not start by itself again */
     uint32_t size;
     uint16_t base;
     struct vhost_user_vring_address address; /* as the front end said it */
@@ -105,11 +104,12 @@ struct vhost_user_queue {
 struct vhost_user_backend {
     struct vhost_user_port *port;   /* borrowed */
     struct virtio_device *device;   /* borrowed */
+    uint64_t features;              /* SET_FEATURES, as it was said: vhost's own bits included */
     uint64_t protocol_features;     /* negotiated */
     uint64_t protocol_features_max; /* offered */
     bool owned;
-    bool features_set;
-    uint8_t status; /* SET_STATUS */
+    bool features_set; /* no ring starts before */
+    uint8_t status;    /* SET_STATUS */
     struct vhost_user_queue queues[VHOST_USER_QUEUES_MAX];
     /* Two maps: queues use one while the next is built. */
     struct guest_memory maps[2];

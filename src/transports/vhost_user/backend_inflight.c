@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The in-flight record ("Inflight I/O tracking"): memory that the front end keeps while back ends come and go.
+ *
+ * Theory of operation
+ *
+ * GET_INFLIGHT_FD makes zeroed shared memory with one area a queue, and gives it away; it is used from the moment the
+ * front end hands it back, or hands back what it had from our predecessor, by SET_INFLIGHT_FD. Areas lie one after the
+ * other, each beginning at a multiple of 64 bytes, so that queues share no cache line. An area whose version is 0 has
+ * never been used and is laid out here; anything else must be what we would have laid out. What the areas say of
+ * requests is judged by virtqueue_start, which reads them.
+ *
+ * Limits
+ *
+ * The record is exchanged only while no ring runs, since a running one writes it. Split rings only.
+ */
+#include <errno.h>
+
+#include "transports/vhost_user/backend_private.h"
+
+#define INFLIGHT_AREA_ALIGN 64
+/* QueueRegionSplit.version: 0 is memory that nobody laid out. */
+#define INFLIGHT_VERSION 1
+
+static uint64_t area_bytes(uint32_t queue_size)
+{
+    uint64_t bytes = sizeof(struct virtq_inflight) + (uint64_t)queue_size * sizeof(struct virtq_inflight_desc);
+    return align_up(bytes, INFLIGHT_AREA_ALIGN);
+}
+
+/* Both numbers are bounded here, so nothing computed from them can be large: at most 64 queues of some 512 KiB. */
+static int check_shape(const struct vhost_user_backend *backend, const struct vhost_user_inflight *inflight)
+{
+    if (inflight->queue_count == 0 || inflight->queue_count > backend->device->queue_count)
+        return -EINVAL;
+    if (!is_power_of_two(inflight->queue_size) || inflight->queue_size > VRING_SIZE_MAX)
+        return -EINVAL;
+    return 0;
+}
+
+int backend_get_inflight(struct vhost_user_backend *backend, struct vhost_user_message *message)
+{
+    struct vhost_user_message reply = {.header = message->header};
+    const struct vhost_user_inflight *asked = &message->payload.inflight;
+    int r = check_shape(backend, asked);
+    if (r < 0)
+        return r;
+
+    uint64_t bytes = asked->queue_count * area_bytes(asked->queue_size);
+    int handle;
+    r = backend->port->class->shared_memory(backend->port, bytes, &handle);
+    if (r < 0)
+        return r;
+
+    reply.payload.inflight = (struct vhost_user_inflight){
+        .mmap_size = bytes,
+        .queue_count = asked->queue_count,
+        .queue_size = asked->queue_size,
+    };
+    backend_reply(backend, &reply, handle);
+    backend->port->class->close(backend->port, handle);
+    return BACKEND_ANSWERED;
+}
+
+/* The front end may write here at any time: each field is read once. */
+static int prepare_area(struct virtq_inflight *area, uint16_t queue_size)
+{
+    uint16_t version = __atomic_load_n(&area->version, __ATOMIC_RELAXED);
+    uint16_t desc_num = __atomic_load_n(&area->desc_num, __ATOMIC_RELAXED);
+    if (version == 0) {
+        __atomic_store_n(&area->desc_num, queue_size, __ATOMIC_RELAXED);
+        __atomic_store_n(&area->version, INFLIGHT_VERSION, __ATOMIC_RELAXED);
+        return 0;
+    }
+    return version == INFLIGHT_VERSION && desc_num == queue_size ? 0 : -EINVAL;
+}
+
+static struct virtq_inflight *area_at(const struct vhost_user_mapping *mapping, unsigned index, uint32_t queue_size)
+{
+    return (struct virtq_inflight *)(void *)(mapping->base + index * area_bytes(queue_size));
+}
+
+int backend_set_inflight(struct vhost_user_backend *backend, struct vhost_user_message *message)
+{
+    const struct vhost_user_inflight *given = &message->payload.inflight;
+    int r = check_shape(backend, given);
+    if (r < 0)
+        return r;
+    if (backend_any_running(backend))
+        return -EBUSY;
+
+    uint64_t bytes = given->queue_count * area_bytes(given->queue_size);
+    uint64_t end;
+    if (given->mmap_size < bytes || add_overflows_u64(given->mmap_offset, given->mmap_size, &end))
+        return -EINVAL;
+    /* The areas hold integers of 8 bytes. */
+    if (!is_aligned(given->mmap_offset, sizeof(uint64_t)))
+        return -EINVAL;
+
+    struct vhost_user_mapping mapping;
+    r = backend->port->class->map(backend->port, message->handles[0], given->mmap_offset, bytes, &mapping);
+    if (r < 0)
+        return r;
+    for (unsigned i = 0; i < given->queue_count && r == 0; i++)
+        r = prepare_area(area_at(&mapping, i, given->queue_size), given->queue_size);
+    if (r < 0) {
+        backend->port->class->unmap(backend->port, &mapping);
+        return r;
+    }
+
+    backend_inflight_done(backend);
+    backend->inflight_mapping = mapping;
+    backend->inflight_queue_count = given->queue_count;
+    backend->inflight_queue_size = given->queue_size;
+    return 0;
+}
+
+struct virtq_inflight *backend_inflight(const struct vhost_user_backend *backend, unsigned index)
+{
+    if (backend->inflight_mapping.base == NULL || index >= backend->inflight_queue_count)
+        return NULL;
+    return area_at(&backend->inflight_mapping, index, backend->inflight_queue_size);
+}
+
+void backend_inflight_done(struct vhost_user_backend *backend)
+{
+    if (backend->inflight_mapping.base == NULL)
+        return;
+    backend->port->class->unmap(backend->port, &backend->inflight_mapping);
+    backend->inflight_mapping = (struct vhost_user_mapping){0};
+    backend->inflight_queue_count = 0;
+    backend->inflight_queue_size = 0;
+}

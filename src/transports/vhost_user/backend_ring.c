@@ -1,0 +1,409 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Rings ("Ring states"): what the front end says of each, when it starts, and how it stops.
+ *
+ * Theory of operation
+ *
+ * Messages only fill in what a ring needs: features, size, addresses, memory, a kick line (or polling), enabled. Front
+ * ends send them in different orders, so after each message that may have been the last one the ring is tried, and
+ * starts when nothing is missing. It starts with the kick line instead of with the first kick on it, and is looked at
+ * once as if kicked: docs/decisions/0003-ring-start.md says why.
+ *
+ * A running ring's lines, addresses, map and log are exchanged between two runs, on its own thread. All else needs it
+ * stopped. A ring that is disabled is stopped here, and goes on at the same place when it is enabled: a device that
+ * cannot discard requests has no processing "without causing any side effects". So both states look the same to a
+ * driver, which is told of neither.
+ *
+ * A ring whose guest broke the rules stays as it is, running in vain, until the front end takes its base or resets the
+ * device; when something else stops it before, it is not started again.
+ *
+ * Limits
+ *
+ * In-band notifications are not offered. Size and base of a running ring cannot be changed.
+ */
+#include <errno.h>
+
+#include "transports/vhost_user/backend_private.h"
+
+#define VRING_BASE_MAX UINT16_MAX
+
+/* A piece of work on a queue's thread. Which fields count depends on the function. */
+struct queue_task {
+    struct vhost_user_backend *backend;
+    unsigned index;
+    const struct virtqueue_config *config;
+    const struct guest_memory *memory;
+    const struct dirty_log *log;
+    struct virtq_inflight *inflight;
+    enum vhost_user_line line;
+    int handle;
+    bool polled;
+    bool drop_call, drop_error;
+    unsigned events;
+    int result;
+};
+
+static void on_queue(struct queue_task *task, void (*function)(void *argument))
+{
+    struct vhost_user_port *port = task->backend->port;
+    port->class->call_on_queue(port, task->index, function, task);
+}
+
+static void raise_events(const struct queue_task *task, unsigned events)
+{
+    struct vhost_user_port *port = task->backend->port;
+    if (events != 0)
+        port->class->events(port, task->index, events);
+}
+
+/* The queue can go on no longer, and it was not the device that found out. */
+static void break_queue(const struct queue_task *task)
+{
+    atomic_store(&task->backend->device->needs_reset, true);
+    raise_events(task, VIRTIO_EVENT_NEEDS_RESET);
+}
+
+static void start_on_queue(void *argument)
+{
+    struct queue_task *task = argument;
+    task->result = virtio_device_queue_start(task->backend->device, task->index, task->config, task->memory, task->log,
+                                             task->inflight);
+    if (task->result == -EPROTO)
+        break_queue(task);
+    if (task->result < 0)
+        return;
+    /*
+     * Requests may be there that nobody will kick for. With a record a predecessor may have died between showing
+     * used entries and the interrupt: one too many costs nothing, one missing hangs the guest.
+     */
+    raise_events(task, VIRTIO_EVENT_AGAIN | (task->inflight != NULL ? VIRTIO_EVENT_NOTIFY : 0));
+}
+
+static void stop_on_queue(void *argument)
+{
+    struct queue_task *task = argument;
+    task->events = virtio_device_queue_stop(task->backend->device, task->index);
+    raise_events(task, task->events & ~(unsigned)VIRTIO_EVENT_STOPPED);
+}
+
+static void exchange_on_queue(void *argument)
+{
+    struct queue_task *task = argument;
+    struct virtqueue *queue = &task->backend->device->queues[task->index];
+    if (queue->broken)
+        return;
+    struct virtqueue_config config = task->config != NULL ? *task->config : queue->config;
+    config.next_avail = queue->next_avail;
+    if (virtqueue_exchange(queue, &config, task->memory, task->log) < 0)
+        break_queue(task);
+    else if (task->config != NULL)
+        raise_events(task, VIRTIO_EVENT_AGAIN);
+}
+
+static void set_line_on_queue(void *argument)
+{
+    struct queue_task *task = argument;
+    struct vhost_user_port *port = task->backend->port;
+    port->class->set_line(port, task->index, task->line, task->handle);
+    if (task->line == VHOST_USER_LINE_KICK)
+        port->class->set_polled(port, task->index, task->polled);
+    raise_events(task, task->events);
+}
+
+static void drop_lines_on_queue(void *argument)
+{
+    struct queue_task *task = argument;
+    struct vhost_user_port *port = task->backend->port;
+    port->class->set_line(port, task->index, VHOST_USER_LINE_KICK, -1);
+    port->class->set_polled(port, task->index, false);
+    if (task->drop_call)
+        port->class->set_line(port, task->index, VHOST_USER_LINE_CALL, -1);
+    if (task->drop_error)
+        port->class->set_line(port, task->index, VHOST_USER_LINE_ERROR, -1);
+}
+
+/* Ring @index, or NULL when there is none. */
+static struct vhost_user_queue *ring_at(struct vhost_user_backend *backend, uint64_t index)
+{
+    if (index >= backend->device->queue_count)
+        return NULL;
+    return &backend->queues[index_mask((size_t)index, VHOST_USER_QUEUES_MAX)];
+}
+
+const struct dirty_log *backend_log(const struct vhost_user_backend *backend)
+{
+    const struct dirty_log *log = &backend->logs[backend->current_log];
+    return (backend->features & VHOST_F_LOG_ALL) != 0 && log->bits != NULL ? log : NULL;
+}
+
+/* A part of the ring: in memory, in one piece, aligned as 2.7 demands. */
+static int ring_part(const struct guest_memory *memory, uint64_t frontend_address, uint32_t bytes, uint32_t alignment,
+                     uint64_t *ret_address)
+{
+    uint64_t address;
+    int r = guest_memory_from_frontend(memory, frontend_address, bytes, &address);
+    if (r < 0)
+        return r;
+    if (!is_aligned(address, alignment))
+        return -EINVAL;
+    if (guest_memory_linear(memory, address, bytes) == NULL)
+        return -EFAULT;
+    *ret_address = address;
+    return 0;
+}
+
+/* What virtqueue_start needs, for a ring of @size at @said in @memory. */
+static int ring_config(const struct vhost_user_backend *backend, const struct guest_memory *memory,
+                       const struct vhost_user_queue *ring, const struct vhost_user_vring_address *said,
+                       struct virtqueue_config *ret_config)
+{
+    struct virtqueue_config config = {
+        .size = ring->size,
+        .used_log_address = said->log,
+        .used_log = (said->flags & VHOST_USER_VRING_F_LOG) != 0,
+        .next_avail = ring->base,
+        .features = backend->device->features,
+    };
+    int r = ring_part(memory, said->desc, vring_desc_bytes(ring->size), VRING_DESC_ALIGN, &config.desc_address);
+    if (r < 0)
+        return r;
+    r = ring_part(memory, said->avail, vring_avail_bytes(ring->size), VRING_AVAIL_ALIGN, &config.avail_address);
+    if (r < 0)
+        return r;
+    r = ring_part(memory, said->used, vring_used_bytes(ring->size), VRING_USED_ALIGN, &config.used_address);
+    if (r < 0)
+        return r;
+    *ret_config = config;
+    return 0;
+}
+
+static bool ring_is_complete(const struct vhost_user_backend *backend, const struct vhost_user_queue *ring)
+{
+    return backend->features_set && ring->has_size && ring->has_address && ring->kick_set && ring->enabled &&
+           !ring->broken && backend->maps[backend->current_map].region_count > 0;
+}
+
+int backend_ring_start(struct vhost_user_backend *backend, unsigned index)
+{
+    struct vhost_user_queue *ring = &backend->queues[index];
+    if (ring->running || !ring_is_complete(backend, ring))
+        return 0;
+
+    const struct guest_memory *memory = &backend->maps[backend->current_map];
+    struct virtqueue_config config;
+    int r = ring_config(backend, memory, ring, &ring->address, &config);
+    if (r < 0)
+        return r;
+
+    struct queue_task task = {
+        .backend = backend,
+        .index = index,
+        .config = &config,
+        .memory = memory,
+        .log = backend_log(backend),
+        .inflight = backend_inflight(backend, index),
+    };
+    on_queue(&task, start_on_queue);
+    if (task.result < 0) {
+        ring->broken = task.result == -EPROTO;
+        return task.result;
+    }
+    ring->running = true;
+    return 0;
+}
+
+void backend_rings_start(struct vhost_user_backend *backend)
+{
+    for (unsigned i = 0; i < backend->device->queue_count; i++)
+        (void)backend_ring_start(backend, i);
+}
+
+void backend_ring_stop(struct vhost_user_backend *backend, unsigned index)
+{
+    struct vhost_user_queue *ring = &backend->queues[index];
+    ASSERT(ring->running && !ring->stopping);
+
+    struct queue_task task = {.backend = backend, .index = index};
+    ring->stopping = true;
+    on_queue(&task, stop_on_queue);
+    if ((task.events & VIRTIO_EVENT_STOPPED) != 0)
+        backend_ring_stopped(backend, index);
+}
+
+void backend_ring_stopped(struct vhost_user_backend *backend, unsigned index)
+{
+    struct vhost_user_queue *ring = &backend->queues[index];
+    const struct virtqueue *queue = &backend->device->queues[index];
+    ASSERT(ring->stopping);
+    ring->stopping = false;
+    ring->running = false;
+    /* The queue's thread does not touch it any more. */
+    ring->broken = queue->broken;
+    ring->base = virtqueue_base(queue);
+}
+
+bool backend_any_running(const struct vhost_user_backend *backend)
+{
+    for (unsigned i = 0; i < backend->device->queue_count; i++)
+        if (backend->queues[i].running)
+            return true;
+    return false;
+}
+
+bool backend_any_stopping(const struct vhost_user_backend *backend)
+{
+    for (unsigned i = 0; i < backend->device->queue_count; i++)
+        if (backend->queues[i].stopping)
+            return true;
+    return false;
+}
+
+int backend_rings_fit(const struct vhost_user_backend *backend, const struct guest_memory *memory)
+{
+    for (unsigned i = 0; i < backend->device->queue_count; i++) {
+        const struct vhost_user_queue *ring = &backend->queues[i];
+        struct virtqueue_config config;
+        if (!ring->running || ring->broken)
+            continue;
+        if (ring_config(backend, memory, ring, &ring->address, &config) < 0)
+            return -EFAULT;
+    }
+    return 0;
+}
+
+void backend_rings_exchange(struct vhost_user_backend *backend)
+{
+    for (unsigned i = 0; i < backend->device->queue_count; i++) {
+        if (!backend->queues[i].running)
+            continue;
+        struct queue_task task = {
+            .backend = backend,
+            .index = i,
+            .memory = &backend->maps[backend->current_map],
+            .log = backend_log(backend),
+        };
+        on_queue(&task, exchange_on_queue);
+    }
+}
+
+void backend_ring_drop_lines(struct vhost_user_backend *backend, unsigned index, bool call, bool error)
+{
+    struct vhost_user_queue *ring = &backend->queues[index];
+    struct queue_task task = {.backend = backend, .index = index, .drop_call = call, .drop_error = error};
+    ring->kick_set = false;
+    ring->polled = false;
+    on_queue(&task, drop_lines_on_queue);
+}
+
+int backend_set_vring_num(struct vhost_user_backend *backend, struct vhost_user_message *message)
+{
+    const struct vhost_user_vring_state *state = &message->payload.state;
+    struct vhost_user_queue *ring = ring_at(backend, state->index);
+    if (ring == NULL || !is_power_of_two(state->num) || state->num > VRING_SIZE_MAX)
+        return -EINVAL;
+    if (ring->running)
+        return -EBUSY;
+    ring->size = state->num;
+    ring->has_size = true;
+    return backend_ring_start(backend, state->index);
+}
+
+int backend_set_vring_base(struct vhost_user_backend *backend, struct vhost_user_message *message)
+{
+    const struct vhost_user_vring_state *state = &message->payload.state;
+    struct vhost_user_queue *ring = ring_at(backend, state->index);
+    if (ring == NULL || state->num > VRING_BASE_MAX)
+        return -EINVAL;
+    if (ring->running)
+        return -EBUSY;
+    ring->base = (uint16_t)state->num;
+    return 0;
+}
+
+int backend_set_vring_address(struct vhost_user_backend *backend, struct vhost_user_message *message)
+{
+    const struct vhost_user_vring_address *address = &message->payload.address;
+    struct vhost_user_queue *ring = ring_at(backend, address->index);
+    if (ring == NULL || (address->flags & ~VHOST_USER_VRING_F_LOG) != 0)
+        return -EINVAL;
+    if (!ring->running) {
+        ring->address = *address;
+        ring->has_address = true;
+        return backend_ring_start(backend, address->index);
+    }
+
+    /* Judged before the queue sees it: a bad address leaves the ring where it was. */
+    struct virtqueue_config config;
+    const struct guest_memory *memory = &backend->maps[backend->current_map];
+    int r = ring_config(backend, memory, ring, address, &config);
+    if (r < 0)
+        return r;
+    struct queue_task task = {
+        .backend = backend,
+        .index = address->index,
+        .config = &config,
+        .memory = memory,
+        .log = backend_log(backend),
+    };
+    ring->address = *address;
+    on_queue(&task, exchange_on_queue);
+    return 0;
+}
+
+int backend_get_vring_base(struct vhost_user_backend *backend, struct vhost_user_message *message)
+{
+    const struct vhost_user_vring_state *state = &message->payload.state;
+    if (ring_at(backend, state->index) == NULL)
+        return -EINVAL;
+    return backend_wait_begin(backend, VHOST_USER_WAIT_VRING_BASE, message, state->index);
+}
+
+int backend_set_vring_line(struct vhost_user_backend *backend, struct vhost_user_message *message)
+{
+    uint64_t value = message->payload.u64;
+    uint64_t index = value & VHOST_USER_VRING_INDEX_MASK;
+    bool without = (value & VHOST_USER_VRING_NO_FD) != 0;
+    struct vhost_user_queue *ring = ring_at(backend, index);
+    if (ring == NULL || (value & ~(VHOST_USER_VRING_INDEX_MASK | VHOST_USER_VRING_NO_FD)) != 0)
+        return -EINVAL;
+
+    struct queue_task task = {
+        .backend = backend,
+        .index = (unsigned)index,
+        .handle = without ? -1 : backend_take_handle(message, 0),
+        .polled = without,
+    };
+    switch (message->header.request) {
+    case VHOST_USER_SET_VRING_KICK:
+        task.line = VHOST_USER_LINE_KICK;
+        /* A kick on the line it had may be lost. */
+        task.events = ring->running ? VIRTIO_EVENT_AGAIN : 0;
+        ring->kick_set = true;
+        ring->polled = without;
+        break;
+    case VHOST_USER_SET_VRING_CALL:
+        task.line = VHOST_USER_LINE_CALL;
+        /* So may an interrupt: this is how QEMU masks and unmasks, and what follows a reconnection. */
+        task.events = ring->running && !without ? VIRTIO_EVENT_NOTIFY : 0;
+        break;
+    default:
+        task.line = VHOST_USER_LINE_ERROR;
+        break;
+    }
+    on_queue(&task, set_line_on_queue);
+    return task.line == VHOST_USER_LINE_KICK ? backend_ring_start(backend, (unsigned)index) : 0;
+}
+
+int backend_set_vring_enable(struct vhost_user_backend *backend, struct vhost_user_message *message)
+{
+    const struct vhost_user_vring_state *state = &message->payload.state;
+    struct vhost_user_queue *ring = ring_at(backend, state->index);
+    if (ring == NULL || state->num > 1)
+        return -EINVAL;
+    ring->enabled = state->num == 1;
+    if (ring->enabled)
+        return backend_ring_start(backend, state->index);
+    if (!ring->running)
+        return 0;
+    return backend_wait_begin(backend, VHOST_USER_WAIT_RECONFIGURE, message, state->index);
+}

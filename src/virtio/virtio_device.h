@@ -50,8 +50,8 @@ struct virtio_device_class {
 
     /*
      * The port has something (completions, entropy, packets) or queue->wake_at_ns has come. Returns as run. A model
-     * that had stopped popping for want of room or rate goes on here. Also called while the queue is stopping; pop
-     * gives nothing then.
+     * that had stopped popping for want of room or rate goes on here. Also called while the queue is stopping or
+     * broken; pop gives nothing then. queue->wake_at_ns is 0 at every run and wake: set it again if it is still wanted.
      */
     int (*wake)(struct virtio_device *device, struct virtqueue *queue, unsigned burst);
 
@@ -73,7 +73,10 @@ struct virtio_device_class {
     /* Back to how init left it, but for what the host decided (a disk's size). May be NULL. */
     void (*reset)(struct virtio_device *device);
 
-    /* State other than the queues'. -ENOSPC, -EBADMSG as in state.h. May be NULL: there is none. */
+    /*
+     * State other than the queues', as records whose tags are the model's own; @reader has these records alone, and
+     * the features have been set. -ENOSPC, -EBADMSG as in state.h. May be NULL: there is none.
+     */
     int (*save)(const struct virtio_device *device, struct state_writer *writer);
     int (*load)(struct virtio_device *device, struct state_reader *reader);
 };
@@ -110,7 +113,10 @@ int virtio_device_queue_start(struct virtio_device *device, unsigned index, cons
  */
 unsigned virtio_device_queue_stop(struct virtio_device *device, unsigned index);
 
-/* After a kick. @burst is at least 1. A queue that does not run, or is broken, answers 0. */
+/*
+ * After a kick, or VIRTIO_EVENT_AGAIN. @burst is at least 1. A queue that does not run, or is broken, answers 0, unless
+ * a wake of it ended with AGAIN: then that goes on here.
+ */
 unsigned virtio_device_run(struct virtio_device *device, unsigned index, unsigned burst);
 
 /* After the port has something or queue->wake_at_ns has come. */
@@ -126,8 +132,16 @@ int virtio_device_config_write(struct virtio_device *device, uint32_t offset, co
 /* Every queue is stopped. Negotiated features and needs_reset are forgotten, the model resets. */
 void virtio_device_reset(struct virtio_device *device);
 
+/* Tags of a saved device (state.h). All are version 1. */
+#define VIRTIO_STATE_DEVICE                                                                                            \
+    0x00564544u                        /* first: device id u16, queues u16, features u64, config_generation u32,       \
+                                          needs_reset u32 (0 or 1) */
+#define VIRTIO_STATE_QUEUE 0x00555551u /* one a queue: index u16, where it goes on in the available ring u16 */
+#define VIRTIO_STATE_MODEL 0x004c444du /* at most one: the records of the model's class->save, with tags of its own */
+
 /*
- * Orderly transfer: features, the model's own state, and where each queue stands in its ring. Every queue is stopped.
+ * Orderly transfer: features, the model's own state, and where each queue stands in its ring (virtqueue_base gives it
+ * after load, for the transport that starts the queue). Every queue is stopped.
  * load: -EBADMSG when the bytes make no sense, -ENOTSUP when a newer version wrote them, -EINVAL when they belong to
  * another kind of device or its features are not on offer here; the device is then as after reset.
  */

@@ -26,11 +26,15 @@
 #define VIRTQ_SLOTS_MIN 1
 #define VIRTQ_SLOTS_MAX 1024
 
+/* A device's state for one request is aligned to this, as malloc would; and larger than the cap it is our mistake. */
+#define VIRTQ_REQUEST_ALIGN 16
+#define VIRTQ_REQUEST_BYTES_MAX 65536
+
 struct virtq_chain;
 
 struct virtq_arena_shape {
-    uint16_t slots;       /* requests that may be in flight */
-    uint16_t medium_runs; /* of VIRTQ_MEDIUM_RUN_PIECES; at least 1 */
+    uint16_t slots;       /* requests that may be in flight, VIRTQ_SLOTS_MIN to VIRTQ_SLOTS_MAX */
+    uint16_t medium_runs; /* of VIRTQ_MEDIUM_RUN_PIECES; at least 1; more than slots are never used */
     uint16_t long_runs;   /* of VIRTQ_LONG_RUN_PIECES; at least 1, or a long chain could never be taken */
     size_t request_bytes; /* the device's own state for each request (struct virtio_device_class) */
 };

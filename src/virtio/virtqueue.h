@@ -27,33 +27,46 @@
 /* Entries of an indirect table: may exceed the ring's size, since Linux's blk driver does that (see seg_max). */
 #define VIRTQ_INDIRECT_MAX 1024
 
+/* The first piece of the readable part, the first and the last of the writable one. */
+#define VIRTQ_TRIMS_MAX 3
+
 /*
  * One request. The device-readable part comes first, then the device-writable one (2.7.4.2); each has a cursor of its
  * own. Fields are for reading; the calls below change them.
  */
 struct virtq_chain {
-    uint32_t token;          /* names this request to ports: slot in the low 16 bits, generation above */
-    uint16_t head;           /* the ring's name for it */
-    uint16_t readable_count; /* pieces iov[0 .. readable_count) */
-    uint16_t writable_count; /* pieces iov[readable_count .. readable_count + writable_count) */
-    uint16_t run;            /* which run of the arena holds the pieces */
-    bool out;                /* popped, not yet given back: a stale token finds this false */
-    uint8_t tail_bytes;      /* kept back by virtq_chain_keep_tail */
-    uint32_t written;        /* bytes that the used entry will report */
     struct guest_iovec *iov;
     uint64_t *addresses;     /* guest addresses of the pieces, for the dirty log */
+    void *request;           /* the device's own state for this request; not cleared between requests */
     uint64_t readable_bytes; /* not yet taken by the readable cursor */
     uint64_t writable_bytes; /* not yet taken by the writable cursor, the tail not counted */
+    uint32_t written;        /* bytes that the used entry will report */
+    uint32_t token;          /* names this request to ports: slot in the low 16 bits, generation above */
+    uint16_t head;           /* the ring's name for it */
+    uint16_t run;            /* which run of the arena holds the pieces */
+    uint16_t readable_count; /* pieces iov[0 .. readable_count) */
+    uint16_t writable_count; /* pieces iov[readable_count .. readable_count + writable_count) */
+    uint32_t arrival;        /* counts pops: which chain came when, for unpop */
     /* cursors: piece, and bytes of it already taken */
     uint32_t read_offset;
     uint32_t write_offset;
     uint16_t read_piece;
     uint16_t write_piece;
     /* where the tail begins */
-    uint16_t tail_piece;
     uint32_t tail_offset;
-    uint32_t arrival; /* counts pops: which chain came when, for unpop */
-    void *request;    /* the device's own state for this request; not cleared between requests */
+    uint16_t tail_piece;
+    uint8_t tail_bytes; /* kept back by virtq_chain_keep_tail */
+    bool tail_written;
+    bool writable_given; /* a port has the writable part: it may have written any of it */
+    bool resubmitted;    /* popped anew, from the in-flight record */
+    bool out;            /* popped, not yet given back: a stale token finds this false */
+    uint8_t trim_count;
+    const struct guest_memory *mapped_by; /* whose access table reached the pieces; NULL: there is none */
+    /* pieces that were cut for an array, as they were before */
+    struct virtq_trim {
+        struct guest_iovec iov;
+        uint16_t piece;
+    } trims[VIRTQ_TRIMS_MAX];
 };
 
 /* Copy out the next bytes of the readable part; fewer than @size only at its end. Each byte is read once. */
@@ -130,34 +143,41 @@ struct virtqueue {
     const struct guest_memory *memory; /* borrowed; exchanged by virtqueue_exchange */
     const struct dirty_log *log;       /* borrowed; NULL: nothing is logged */
     struct virtq_inflight *inflight;   /* borrowed; NULL: no record is kept */
-    struct virtqueue_config config;
-    uint16_t size_mask;
+    uint32_t size_mask;
     bool event_idx;
     bool indirect;
+    bool ring_mapped; /* the three below are valid; false when stopped, and when virtqueue_exchange has failed */
     /* the ring in this process */
     struct vring_desc *desc;
     struct vring_avail *avail;
     struct vring_used *used;
-    struct guest_iovec ring_iov[3]; /* how the three parts were reached, to give them back */
     /* progress */
     uint16_t next_avail;     /* next entry of the available ring to pop */
     uint16_t avail_seen;     /* the driver's index as last read */
     uint16_t next_used;      /* next entry of the used ring to fill */
     uint16_t published_used; /* what the driver has been shown */
-    uint16_t signalled_used; /* published_used at the last notification, for event index (2.7.7.2) */
+    uint16_t signalled_used; /* published_used at the last publication, for event index (2.7.7.2) */
+    uint16_t armed_event;    /* the avail_event that stands in the ring */
     bool signalled_valid;
+    bool armed_valid;
     bool kicks_on; /* the driver is asked to kick */
     /* state */
-    enum virtqueue_state state;
-    bool broken;         /* the guest broke the rules */
-    bool starved;        /* the last pop stopped for want of arena or of a translation, not of requests */
+    bool broken;    /* the guest broke the rules */
+    bool starved;   /* the last pop stopped for want of arena or of a translation, not of requests */
+    bool pop_again; /* the last pop ended before a malformed chain: there is more to pop, whatever the index says */
     uint16_t generation; /* of tokens; grows with each start */
+    enum virtqueue_state state;
     uint32_t arrivals;
     uint32_t out_count; /* chains out */
-    /* in-flight record: chains to be popped anew after a start, oldest first */
+    /* in-flight record: chains to be popped anew after a start, oldest first; the next has at least this counter and,
+     * with it, at least this head */
     uint32_t resubmit_left;
-    uint64_t inflight_counter;
-    uint16_t inflight_batch_first;
+    uint32_t resubmit_head;
+    uint64_t resubmit_counter;
+    uint64_t inflight_counter; /* for the next new request */
+    struct virtqueue_config config;
+    /* for virtio_device: the burst ended a wake, so the next run goes on with it */
+    bool wake_again;
     /* for the platform: when to call virtio_device_wake though nothing else happens; 0: never. CLOCK of the port. */
     uint64_t wake_at_ns;
     /* counted since init, for statistics */
@@ -173,20 +193,31 @@ void virtqueue_init(struct virtqueue *queue, struct virtq_arena *arena);
  * Begin to run. The used index is taken from the ring. @log and @inflight may be NULL.
  * -EINVAL: the size or an alignment is none that 2.7 allows, or a layout that is not there. -EFAULT: a part of the
  * ring is not in memory, or not in one piece of this process. -EPROTO: the in-flight record contradicts itself.
- * The queue stays stopped on failure. Calling it on a queue that is not stopped is our error.
+ * -EAGAIN, -ENOMEM: from the access table. The queue stays stopped on failure. Calling it on a queue that is not
+ * stopped is our error.
+ *
+ * @inflight has room for config->size entries. A version of 0 says that it is new: it is then made ready, and
+ * config->next_avail holds. Else what the record says was in flight is popped again first, oldest first, and the queue
+ * goes on in the available ring after as many requests as are used or in flight, whatever config->next_avail says: a
+ * front end whose back end died does not know where that was.
  */
 int virtqueue_start(struct virtqueue *queue, const struct virtqueue_config *config, const struct guest_memory *memory,
                     const struct dirty_log *log, struct virtq_inflight *inflight);
 
 /*
  * Between two runs: go on with another map, log or ring addresses; chains that are out keep the pieces they have, so
- * what they were cut from must stay mapped until they are back. On failure (as for start) the queue is broken and the
- * old map may go.
+ * what they were cut from must stay mapped until they are back (and the old map itself, where it has an access table).
+ * Of @config only the addresses and the log of the used ring count; another size is -EINVAL. On failure (as for start)
+ * the queue is broken and the old map may go: chains can still be pushed, but the driver is not shown them. A stopped
+ * queue has nothing to exchange: 0.
  */
 int virtqueue_exchange(struct virtqueue *queue, const struct virtqueue_config *config,
                        const struct guest_memory *memory, const struct dirty_log *log);
 
-/* Begin to stop: nothing is popped any more. Returns true when it is stopped already, no chain being out. */
+/*
+ * Begin to stop: nothing is popped any more. Returns true when it is stopped already, no chain being out and nothing
+ * unpublished. Else the virtqueue_publish that follows the last push or unpop stops it (queue->state says so).
+ */
 bool virtqueue_stop(struct virtqueue *queue);
 
 /* Where a next life goes on in the available ring: what GET_VRING_BASE reports. For a stopped queue. */
@@ -195,7 +226,8 @@ uint16_t virtqueue_base(const struct virtqueue *queue);
 /*
  * Take up to @max (at most VIRTQ_BURST_MAX) requests. Returns how many; 0 when the ring is empty, or the arena is, or
  * a translation is pending (then queue->starved). -EPROTO when the first one is malformed: a malformed one behind good
- * ones ends the burst, and is met again by the next pop.
+ * ones ends the burst, and is met again by the next pop, so fewer than @max do not mean that the ring is empty. -EPROTO
+ * comes once: from then on the queue is broken and gives 0, as does one that is stopping or stopped.
  */
 int virtqueue_pop(struct virtqueue *queue, struct virtq_chain **chains, unsigned max);
 
@@ -215,8 +247,9 @@ bool virtqueue_publish(struct virtqueue *queue);
 struct virtq_chain *virtqueue_chain(struct virtqueue *queue, uint32_t token);
 
 /*
- * Ask the driver to kick, or ask it not to (a hint: 2.7.10). Turning it on returns true when requests came meanwhile:
- * look again instead of sleeping.
+ * Ask the driver to kick, or ask it not to (a hint: 2.7.10). Turning it on returns true when requests came that no pop
+ * has seen: look again instead of sleeping. It says so once: requests that were seen and left in the ring, by a pop
+ * with a small @max or by unpop, are for the device to remember.
  */
 bool virtqueue_kicks_on(struct virtqueue *queue);
 void virtqueue_kicks_off(struct virtqueue *queue);

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Inside the virtqueue: what a ring's layout does (split here; packed as its sibling later), and what the layouts share
+ * to build chains out of descriptors. Nobody outside virtio/ includes this.
+ */
+#ifndef VIRTIO_VIRTQ_LAYOUT_H
+#define VIRTIO_VIRTQ_LAYOUT_H
+
+#include <errno.h>
+
+#include "virtio/virtqueue.h"
+
+/* Calls are for a whole burst, so that their indirection costs nothing. @count and @max are at most VIRTQ_BURST_MAX. */
+struct virtq_layout {
+    /* Are the sizes and alignments of @config such as the standard allows? -EINVAL. */
+    int (*check)(const struct virtqueue_config *config);
+    /* Reach the ring that queue->config names in queue->memory, or give it back. On failure nothing stays mapped. */
+    int (*map)(struct virtqueue *queue);
+    void (*unmap)(struct virtqueue *queue);
+    /* The ring is mapped, and a new life starts: take its indices, read the in-flight record. -EPROTO. */
+    int (*begin)(struct virtqueue *queue);
+    /* As the calls of virtqueue.h, whose caller has checked the states. push also frees the chains. */
+    int (*pop)(struct virtqueue *queue, struct virtq_chain **chains, unsigned max);
+    void (*push)(struct virtqueue *queue, struct virtq_chain **chains, unsigned count);
+    bool (*publish)(struct virtqueue *queue);
+    /* Move back over @chain, the last one popped. Also when the ring is not mapped. */
+    void (*unpop)(struct virtqueue *queue, const struct virtq_chain *chain);
+    bool (*kicks_on)(struct virtqueue *queue);
+    void (*kicks_off)(struct virtqueue *queue);
+    bool (*pending)(const struct virtqueue *queue);
+};
+
+extern const struct virtq_layout virtq_split_layout;
+
+/* The guest broke the rules: nothing is popped any more. Returns -EPROTO. */
+int virtqueue_break(struct virtqueue *queue);
+
+/* A chain while its descriptors are read. Its slot and runs are taken from the arena only as far as noted. */
+struct virtq_build {
+    struct virtqueue *queue;
+    struct guest_iovec *iov;
+    uint64_t *addresses;
+    uint64_t readable_bytes;
+    uint64_t writable_bytes;
+    uint32_t count;          /* pieces so far */
+    uint32_t capacity;       /* of the run */
+    uint32_t readable_count; /* valid once writing */
+    uint16_t slot;           /* on top of the stack of free slots until virtq_build_end */
+    uint16_t run;            /* short: the slot's own; else taken */
+    bool writing;            /* a device-writable descriptor was seen */
+};
+
+/* Begin a chain. The arena has a free slot. */
+static inline void virtq_build_begin(struct virtq_build *build, struct virtqueue *queue)
+{
+    const struct virtq_arena *arena = queue->arena;
+    uint16_t slot = arena->free_slots[arena->free_slot_count - 1];
+    build->queue = queue;
+    build->iov = arena->iov + (size_t)slot * VIRTQ_SHORT_RUN_PIECES;
+    build->addresses = arena->addresses + (size_t)slot * VIRTQ_SHORT_RUN_PIECES;
+    build->readable_bytes = 0;
+    build->writable_bytes = 0;
+    build->count = 0;
+    build->capacity = VIRTQ_SHORT_RUN_PIECES;
+    build->slot = slot;
+    build->run = slot;
+    build->writing = false;
+}
+
+/* For virtq_build_add: a buffer that is in more than one piece, or a run that is full. */
+int virtq_build_add_cold(struct virtq_build *build, uint64_t address, uint32_t length);
+
+/*
+ * Add the buffer of one descriptor. -EPROTO: the guest is wrong. -EAGAIN: the arena or the access table has no more
+ * now.
+ */
+static inline int virtq_build_add(struct virtq_build *build, uint64_t address, uint32_t length, bool writable)
+{
+    if (writable) {
+        if (!build->writing) {
+            build->writing = true;
+            build->readable_count = build->count;
+        }
+        build->writable_bytes += length;
+    } else {
+        if (build->writing)
+            return -EPROTO; /* 2.7.4.2: readable ones come first */
+        build->readable_bytes += length;
+    }
+    if (length == 0)
+        return 0; /* allowed, and nothing to reach */
+
+    void *host = guest_memory_linear_hot(build->queue->memory, address, length);
+    if (host == NULL || build->count == build->capacity)
+        return virtq_build_add_cold(build, address, length);
+    build->iov[build->count] = (struct guest_iovec){.base = host, .length = length};
+    build->addresses[build->count] = address;
+    build->count++;
+    return 0;
+}
+
+/* Give back what the build has taken. */
+void virtq_build_fail(struct virtq_build *build);
+
+/* 2.7.4: no more than 2^32 bytes in a chain; and the used length has 32 bits. */
+static inline bool virtq_build_too_long(const struct virtq_build *build)
+{
+    return ((build->readable_bytes | build->writable_bytes) >> 32) != 0;
+}
+
+/* The chain is whole: it takes the slot and is out. */
+static inline struct virtq_chain *virtq_build_end(struct virtq_build *build, uint16_t head)
+{
+    struct virtqueue *queue = build->queue;
+    struct virtq_arena *arena = queue->arena;
+    struct virtq_chain *chain = &arena->chains[build->slot];
+    uint32_t readable_count = build->writing ? build->readable_count : build->count;
+
+    chain->iov = build->iov;
+    chain->addresses = build->addresses;
+    chain->request = arena->requests + build->slot * arena->request_stride;
+    chain->readable_bytes = build->readable_bytes;
+    chain->writable_bytes = build->writable_bytes;
+    chain->written = 0;
+    chain->token = (uint32_t)queue->generation << 16 | build->slot;
+    chain->head = head;
+    chain->run = build->run;
+    chain->readable_count = (uint16_t)readable_count;
+    chain->writable_count = (uint16_t)(build->count - readable_count);
+    chain->arrival = queue->arrivals++;
+    chain->read_offset = 0;
+    chain->write_offset = 0;
+    chain->read_piece = 0;
+    chain->write_piece = (uint16_t)readable_count;
+    chain->tail_bytes = 0;
+    chain->tail_written = false;
+    chain->writable_given = false;
+    chain->resubmitted = false;
+    chain->out = true;
+    chain->trim_count = 0;
+    chain->mapped_by = queue->memory->access != NULL ? queue->memory : NULL;
+    arena->free_slot_count--;
+    queue->out_count++;
+    return chain;
+}
+
+/* For virtq_give_back and virtq_build_fail: a run that is not the slot's own. */
+void virtq_free_run(struct virtq_arena *arena, uint16_t run);
+
+/* For virtq_give_back: mark what was written in the dirty log, give mapped pieces back. */
+void virtq_chain_settle(struct virtqueue *queue, struct virtq_chain *chain);
+
+/* @chain is the queue's no more: settle and free it. */
+static inline void virtq_give_back(struct virtqueue *queue, struct virtq_chain *chain)
+{
+    ASSERT(chain->out);
+    struct virtq_arena *arena = queue->arena;
+    uint16_t slot = (uint16_t)chain->token;
+    if (queue->log != NULL || chain->mapped_by != NULL)
+        virtq_chain_settle(queue, chain);
+    if (chain->run != slot)
+        virtq_free_run(arena, chain->run);
+    chain->out = false;
+    arena->free_slots[arena->free_slot_count++] = slot;
+    queue->out_count--;
+}
+
+#endif

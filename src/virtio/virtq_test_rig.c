@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+#include "virtio/virtq_test_rig.h"
+
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+struct rig rig;
+
+static uint8_t *low_bytes, *high_bytes;
+
+static void *zeroed(size_t bytes)
+{
+    void *block = aligned_alloc(4096, (size_t)align_up(bytes, 4096));
+    assert_non_null(block);
+    memset(block, 0, (size_t)align_up(bytes, 4096));
+    return block;
+}
+
+static void build_memory(void)
+{
+    low_bytes = zeroed(RIG_LOW_BYTES);
+    high_bytes = zeroed(RIG_HIGH_BYTES);
+    guest_memory_init(&rig.memory, NULL);
+    const struct guest_region low = {.guest_base = RIG_LOW_BASE, .size = RIG_LOW_BYTES, .host = low_bytes};
+    const struct guest_region high = {.guest_base = RIG_HIGH_BASE, .size = RIG_HIGH_BYTES, .host = high_bytes};
+    assert_int_equal(guest_memory_add(&rig.memory, &low), 0);
+    assert_int_equal(guest_memory_add(&rig.memory, &high), 0);
+    rig.low = (struct fake_memory){.guest_base = RIG_LOW_BASE, .size = RIG_LOW_BYTES, .host = low_bytes};
+}
+
+static void move_ring(uint16_t base)
+{
+    rig.driver.next_avail = base;
+    rig.driver.next_used = base;
+    fake_driver_set_avail_index(&rig.driver, base);
+    rig.driver.used->index = cpu_to_le16(base);
+}
+
+void rig_build(const struct rig_options *options)
+{
+    rig_done();
+    uint32_t size = options->size != 0 ? options->size : 16;
+    build_memory();
+    fake_driver_init(&rig.driver, &rig.low, RIG_RING, size, options->event_idx);
+    move_ring(options->base);
+
+    const struct virtq_arena_shape shape = {
+        .slots = options->slots != 0 ? options->slots : (uint16_t)u32_min(size, VIRTQ_SLOTS_MAX),
+        .medium_runs = 2,
+        .long_runs = 1,
+        .request_bytes = 24,
+    };
+    rig.arena_block = zeroed(virtq_arena_bytes(&shape));
+    virtq_arena_init(&rig.arena, &shape, rig.arena_block);
+    virtqueue_init(&rig.queue, &rig.arena);
+
+    uint64_t features = VIRTIO_F_VERSION_1;
+    if (!options->no_indirect)
+        features |= VIRTIO_F_INDIRECT_DESC;
+    if (options->event_idx)
+        features |= VIRTIO_F_EVENT_IDX;
+    rig.config = fake_driver_config(&rig.driver, features);
+    rig.config.next_avail = options->base;
+    if (options->log) {
+        rig.log = (struct dirty_log){.bits = rig.log_bits, .size_bytes = RIG_LOG_BYTES};
+        rig.config.used_log = true;
+        rig.config.used_log_address = rig.driver.used_address;
+    }
+    if (options->inflight)
+        rig.inflight = zeroed(sizeof(struct virtq_inflight) + size * sizeof(struct virtq_inflight_desc));
+    if (!options->stopped)
+        assert_int_equal(rig_start(), 0);
+}
+
+void rig_done(void)
+{
+    free(low_bytes);
+    free(high_bytes);
+    free(rig.arena_block);
+    free(rig.inflight);
+    low_bytes = NULL;
+    high_bytes = NULL;
+    memset(&rig, 0, sizeof(rig));
+}
+
+int rig_start(void)
+{
+    return virtqueue_start(&rig.queue, &rig.config, &rig.memory, rig.log.bits != NULL ? &rig.log : NULL, rig.inflight);
+}
+
+uint8_t *rig_byte(uint64_t address)
+{
+    if (address >= RIG_HIGH_BASE)
+        return high_bytes + (address - RIG_HIGH_BASE);
+    return low_bytes + (address - RIG_LOW_BASE);
+}
+
+uint16_t rig_offer(const struct fake_piece *pieces, unsigned count)
+{
+    int head = fake_driver_add(&rig.driver, pieces, count);
+    assert_true(head >= 0);
+    (void)fake_driver_show(&rig.driver);
+    return (uint16_t)head;
+}
+
+struct virtq_chain *rig_pop(void)
+{
+    struct virtq_chain *chain = NULL;
+    assert_int_equal(virtqueue_pop(&rig.queue, &chain, 1), 1);
+    return chain;
+}
+
+bool rig_push(struct virtq_chain *chain)
+{
+    virtqueue_push(&rig.queue, &chain, 1);
+    return virtqueue_publish(&rig.queue);
+}
+
+bool rig_marked(uint64_t address)
+{
+    uint64_t page = address / DIRTY_LOG_PAGE_BYTES;
+    assert_true(page / 8 < RIG_LOG_BYTES);
+    return (rig.log_bits[page / 8] >> page % 8 & 1) != 0;
+}
+
+void rig_clear_log(void)
+{
+    memset(rig.log_bits, 0, sizeof(rig.log_bits));
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * For the tests of this folder: guest memory in two linear regions with a gap, a fake driver whose ring lies in the
+ * first, an arena and a queue. A test asks for what it needs with struct rig_options and gets one rig at a time.
+ */
+#ifndef VIRTIO_VIRTQ_TEST_RIG_H
+#define VIRTIO_VIRTQ_TEST_RIG_H
+
+#include "fake_driver.h"
+#include "virtio/virtqueue.h"
+
+#define RIG_LOW_BASE UINT64_C(0x10000)
+#define RIG_LOW_BYTES UINT64_C(0x200000)
+#define RIG_RING RIG_LOW_BASE
+/* Buffers and tables begin here: behind the longest ring. */
+#define RIG_DATA (RIG_LOW_BASE + UINT64_C(0x100000))
+/* Adjacent in guest addresses, not in this process. */
+#define RIG_HIGH_BASE (RIG_LOW_BASE + RIG_LOW_BYTES)
+#define RIG_HIGH_BYTES UINT64_C(0x10000)
+#define RIG_LOG_BYTES 64
+
+struct rig_options {
+    uint32_t size;  /* 0: 16 */
+    uint16_t slots; /* 0: as many as the ring has, at most VIRTQ_SLOTS_MAX */
+    uint16_t base;  /* next_avail to start with; the ring's indices are moved there too */
+    bool event_idx;
+    bool no_indirect;
+    bool log;
+    bool inflight;
+    bool stopped; /* do not start */
+};
+
+struct rig {
+    struct guest_memory memory;
+    struct fake_memory low;
+    struct fake_driver driver;
+    struct virtq_arena arena;
+    struct virtqueue queue;
+    struct virtqueue_config config;
+    struct dirty_log log;
+    struct virtq_inflight *inflight;
+    void *arena_block;
+    uint8_t log_bits[RIG_LOG_BYTES];
+};
+
+extern struct rig rig;
+
+/* Build the rig; undoes the one before. Ends the test when something cannot be made. */
+void rig_build(const struct rig_options *options);
+void rig_done(void);
+
+/* Start (again) with the configuration at hand. */
+int rig_start(void);
+
+/* The byte at guest address @address. */
+uint8_t *rig_byte(uint64_t address);
+
+/* Offer one chain of @count pieces and show it. Returns its head. */
+uint16_t rig_offer(const struct fake_piece *pieces, unsigned count);
+
+/* Pop exactly one chain, or end the test. */
+struct virtq_chain *rig_pop(void);
+
+/* Push and publish one chain. */
+bool rig_push(struct virtq_chain *chain);
+
+/* Is the page of guest address @address marked? Forgets nothing. */
+bool rig_marked(uint64_t address);
+void rig_clear_log(void);
+
+#endif

@@ -1,0 +1,615 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The split layout (VIRTIO 1.3, 2.7).
+ *
+ * Theory of operation
+ *
+ * next_avail and next_used are our own; the driver's numbers are read, checked and never trusted to stay. A pop reads
+ * the heads of a burst first and asks the cache for their descriptors, then reads each chain. Every descriptor is
+ * copied once, into registers, and only the copy is looked at.
+ *
+ * Order. The driver's index is loaded with acquire, so what it had written before (entries, descriptors, data) is seen
+ * (2.7.13). Our index is stored with release. Going to sleep and asking for an interrupt are the same race from two
+ * sides: each stores its index, passes a full barrier, and loads the other's wish (2.7.7.2, 2.7.10); a weaker one would
+ * let the load go first, on x86 too.
+ *
+ * The in-flight record ("Inflight I/O tracking" in vhost-user's text) is for a successor after this process was killed
+ * at any instruction. The processor keeps its own stores in order for whoever looks after its death, so compiler
+ * barriers suffice. A pop sets inflight; a push links the request into the batch; publish shows the index, and only
+ * then clears inflight along the batch, and copies the index into the record. Between the last two the indices differ,
+ * and the successor clears the batch again.
+ *
+ * Limits
+ *
+ * Each part of the ring must be one piece of this process. To find the next of n recorded requests takes a walk over
+ * the record, n walks in all: start-up after a crash, at most 32768 entries each. A front end that writes into the
+ * record while it is in use harms its own requests only: links and heads are checked, walks are bounded.
+ */
+#include <stdalign.h>
+
+#include "virtio/virtq_layout.h"
+
+/* The version of the record that this text describes; 0 is a new one. */
+#define INFLIGHT_VERSION 1
+
+/* Stores and loads on both sides of it stay there, as far as the compiler is concerned. */
+static inline void compiler_barrier(void)
+{
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+static inline const void *used_event(const struct virtqueue *queue)
+{
+    return &queue->avail->ring[queue->config.size];
+}
+
+static inline void *avail_event(const struct virtqueue *queue)
+{
+    return &queue->used->ring[queue->config.size];
+}
+
+/* We wrote [@offset, @offset + @bytes) of the used ring. */
+static void mark_used(const struct virtqueue *queue, uint64_t offset, uint64_t bytes)
+{
+    uint64_t address;
+    if (queue->config.used_log && !add_overflows_u64(queue->config.used_log_address, offset, &address))
+        dirty_log_mark(queue->log, address, bytes);
+}
+
+static int split_check(const struct virtqueue_config *config)
+{
+    if (!is_power_of_two(config->size) || config->size > VRING_SIZE_MAX)
+        return -EINVAL;
+    if (!is_aligned(config->desc_address, VRING_DESC_ALIGN) || !is_aligned(config->avail_address, VRING_AVAIL_ALIGN) ||
+        !is_aligned(config->used_address, VRING_USED_ALIGN))
+        return -EINVAL;
+    return 0;
+}
+
+static void split_unmap(struct virtqueue *queue)
+{
+    const struct virtqueue_config *config = &queue->config;
+    const struct guest_memory *memory = queue->memory;
+    guest_memory_unmap(memory, config->desc_address, vring_desc_bytes(config->size), queue->desc, false);
+    guest_memory_unmap(memory, config->avail_address, vring_avail_bytes(config->size), queue->avail, false);
+    guest_memory_unmap(memory, config->used_address, vring_used_bytes(config->size), queue->used, true);
+    queue->desc = NULL;
+    queue->avail = NULL;
+    queue->used = NULL;
+}
+
+static int map_part(const struct virtqueue *queue, uint64_t address, uint64_t bytes, size_t alignment, bool write,
+                    void **ret_host)
+{
+    void *host;
+    int r = guest_memory_map(queue->memory, address, bytes, write, &host);
+    if (r == -E2BIG)
+        return -EFAULT;
+    if (r < 0)
+        return r;
+    /* A region may lie askew in this process, which the guest's address does not show. */
+    if (!is_aligned((uintptr_t)host, alignment)) {
+        guest_memory_unmap(queue->memory, address, bytes, host, false);
+        return -EINVAL;
+    }
+    *ret_host = host;
+    return 0;
+}
+
+static int split_map(struct virtqueue *queue)
+{
+    const struct virtqueue_config *config = &queue->config;
+    uint64_t desc_bytes = vring_desc_bytes(config->size);
+    uint64_t avail_bytes = vring_avail_bytes(config->size);
+    void *desc, *avail, *used;
+
+    int r = map_part(queue, config->desc_address, desc_bytes, alignof(struct vring_desc), false, &desc);
+    if (r < 0)
+        return r;
+    r = map_part(queue, config->avail_address, avail_bytes, alignof(struct vring_avail), false, &avail);
+    if (r < 0)
+        goto unmap_desc;
+    r = map_part(queue, config->used_address, vring_used_bytes(config->size), alignof(struct vring_used), true, &used);
+    if (r < 0)
+        goto unmap_avail;
+
+    queue->desc = desc;
+    queue->avail = avail;
+    queue->used = used;
+    return 0;
+
+unmap_avail:
+    guest_memory_unmap(queue->memory, config->avail_address, avail_bytes, avail, false);
+unmap_desc:
+    guest_memory_unmap(queue->memory, config->desc_address, desc_bytes, desc, false);
+    return r;
+}
+
+/* 2.7.5: one descriptor, copied by two loads. @desc is in guest memory, aligned. */
+static inline struct vring_desc load_desc(const struct vring_desc *desc)
+{
+    uint64_t address = shared_load_le64(&desc->address);
+    uint64_t rest = shared_load_le64(&desc->length);
+    return (struct vring_desc){
+        .address = address,
+        .length = (uint32_t)rest,
+        .flags = (uint16_t)(rest >> 32),
+        .next = (uint16_t)(rest >> 48),
+    };
+}
+
+/* An indirect table while it is walked. It may have any alignment. */
+struct table {
+    const struct guest_memory *memory;
+    const uint8_t *host; /* NULL: not in one linear piece, entries are fetched in groups */
+    uint64_t address;
+    uint32_t count;
+    uint32_t group_first;
+    uint32_t group_count;
+};
+
+/* Entries fetched at a time from a table that is not in one piece: each fetch may be a mapping or a hypercall. */
+#define TABLE_GROUP_MAX 32
+
+/* Entry @index, which is in the table. */
+static int table_entry(struct table *table, struct vring_desc *group, uint32_t index, struct vring_desc *ret_desc)
+{
+    struct vring_desc raw;
+    if (table->host != NULL) {
+        shared_copy_in(&raw, table->host + index_mask(index, table->count) * sizeof(raw), sizeof(raw));
+    } else {
+        if (index - table->group_first >= table->group_count) {
+            uint32_t count = u32_min(table->count - index, TABLE_GROUP_MAX);
+            int r = guest_memory_read(table->memory, table->address + index * sizeof(raw), group, count * sizeof(raw));
+            if (r < 0)
+                return r == -EFAULT ? -EPROTO : -EAGAIN;
+            table->group_first = index;
+            table->group_count = count;
+        }
+        raw = group[index_mask(index - table->group_first, table->group_count)];
+    }
+    *ret_desc = (struct vring_desc){
+        .address = le64_to_cpu(raw.address),
+        .length = le32_to_cpu(raw.length),
+        .flags = le16_to_cpu(raw.flags),
+        .next = le16_to_cpu(raw.next),
+    };
+    return 0;
+}
+
+/* 2.7.5.3: the rest of the chain is in a table at @address. */
+static int read_table(struct virtq_build *build, uint64_t address, uint32_t bytes)
+{
+    const struct guest_memory *memory = build->queue->memory;
+    uint64_t end;
+    if (bytes == 0 || bytes % sizeof(struct vring_desc) != 0 || bytes / sizeof(struct vring_desc) > VIRTQ_INDIRECT_MAX)
+        return -EPROTO;
+    if (add_overflows_u64(address, bytes, &end))
+        return -EPROTO;
+
+    struct vring_desc group[TABLE_GROUP_MAX];
+    struct table table = {
+        .memory = memory,
+        .host = guest_memory_linear(memory, address, bytes),
+        .address = address,
+        .count = bytes / (uint32_t)sizeof(struct vring_desc),
+    };
+    uint32_t index = 0;
+    /* No entry is visited twice in a sound table: one step more is a loop. */
+    for (uint32_t left = table.count; left > 0; left--) {
+        struct vring_desc desc;
+        int r = table_entry(&table, group, index, &desc);
+        if (r < 0)
+            return r;
+        if ((desc.flags & VRING_DESC_F_INDIRECT) != 0)
+            return -EPROTO; /* 2.7.5.3.1: no table within a table */
+        r = virtq_build_add(build, desc.address, desc.length, (desc.flags & VRING_DESC_F_WRITE) != 0);
+        if (r < 0)
+            return r;
+        if ((desc.flags & VRING_DESC_F_NEXT) == 0)
+            return 0;
+        if (desc.next >= table.count)
+            return -EPROTO;
+        index = desc.next;
+    }
+    return -EPROTO;
+}
+
+/* Read the chain that begins at descriptor @head. -EPROTO, -EAGAIN as for virtq_build_add. */
+static inline int read_chain(struct virtq_build *build, uint32_t head)
+{
+    struct virtqueue *queue = build->queue;
+    uint32_t size = queue->config.size;
+    uint32_t index = head;
+    for (uint32_t left = size; left > 0; left--) {
+        if (index >= size)
+            return -EPROTO;
+        struct vring_desc desc = load_desc(&queue->desc[index_mask(index, size)]);
+        if ((desc.flags & VRING_DESC_F_INDIRECT) != 0) {
+            /* 2.7.5.3.1: only where negotiated, and only at the end. 2.7.5.3.2: WRITE says nothing here. */
+            if (!queue->indirect || (desc.flags & VRING_DESC_F_NEXT) != 0)
+                return -EPROTO;
+            return read_table(build, desc.address, desc.length);
+        }
+        int r = virtq_build_add(build, desc.address, desc.length, (desc.flags & VRING_DESC_F_WRITE) != 0);
+        if (r < 0)
+            return r;
+        if ((desc.flags & VRING_DESC_F_NEXT) == 0)
+            return 0;
+        index = desc.next;
+    }
+    return -EPROTO; /* more steps than descriptors: a loop */
+}
+
+/* One chain out of the ring, or -EPROTO, -EAGAIN with nothing taken. */
+static inline int take_chain(struct virtqueue *queue, uint32_t head, struct virtq_chain **ret_chain)
+{
+    struct virtq_build build;
+    virtq_build_begin(&build, queue);
+    int r = read_chain(&build, head);
+    if (r == 0 && virtq_build_too_long(&build))
+        r = -EPROTO;
+    if (r < 0) {
+        virtq_build_fail(&build);
+        return r;
+    }
+    *ret_chain = virtq_build_end(&build, (uint16_t)head);
+    return 0;
+}
+
+/* Chain @taken of a pop could not be taken: @r. What pop is to answer. */
+static int pop_ended(struct virtqueue *queue, unsigned taken, int r)
+{
+    if (r == -EAGAIN) {
+        queue->starved = true;
+    } else {
+        if (taken == 0)
+            return virtqueue_break(queue);
+        queue->starved = false;
+        queue->pop_again = true;
+    }
+    return (int)taken;
+}
+
+/* Record that @head is in flight: its counter first, so that a set flag never has an old one. */
+static inline void record_pop(struct virtqueue *queue, uint32_t head)
+{
+    struct virtq_inflight_desc *desc = &queue->inflight->desc[head];
+    desc->counter = queue->inflight_counter++;
+    compiler_barrier();
+    desc->inflight = 1;
+    compiler_barrier();
+}
+
+/* The recorded request that is next: the least counter, then the least head, not below where we are. */
+static bool next_recorded(const struct virtqueue *queue, uint32_t *ret_head, uint64_t *ret_counter)
+{
+    bool found = false;
+    uint32_t best_head = 0;
+    uint64_t best = 0;
+    for (uint32_t head = 0; head < queue->config.size; head++) {
+        const struct virtq_inflight_desc *desc = &queue->inflight->desc[head];
+        if (__atomic_load_n(&desc->inflight, __ATOMIC_RELAXED) != 1)
+            continue;
+        uint64_t counter = __atomic_load_n(&desc->counter, __ATOMIC_RELAXED);
+        if (counter < queue->resubmit_counter || (counter == queue->resubmit_counter && head < queue->resubmit_head))
+            continue;
+        if (!found || counter < best) {
+            found = true;
+            best = counter;
+            best_head = head;
+        }
+    }
+    *ret_head = best_head;
+    *ret_counter = best;
+    return found;
+}
+
+/* Requests that a predecessor had popped and not completed: they are in the record, not in the available ring. */
+static int pop_recorded(struct virtqueue *queue, struct virtq_chain **chains, unsigned max)
+{
+    unsigned taken = 0;
+    while (taken < max && queue->resubmit_left > 0) {
+        if (queue->arena->free_slot_count == 0) {
+            queue->starved = true;
+            break;
+        }
+        uint32_t head;
+        uint64_t counter;
+        if (!next_recorded(queue, &head, &counter))
+            return pop_ended(queue, taken, -EPROTO); /* the front end changed the record under us */
+        int r = take_chain(queue, head, &chains[taken]);
+        if (r < 0)
+            return pop_ended(queue, taken, r);
+        chains[taken]->resubmitted = true;
+        queue->resubmit_counter = counter;
+        queue->resubmit_head = head + 1;
+        queue->resubmit_left--;
+        taken++;
+    }
+    return (int)taken;
+}
+
+static int split_pop(struct virtqueue *queue, struct virtq_chain **chains, unsigned max)
+{
+    if (queue->resubmit_left > 0)
+        return pop_recorded(queue, chains, max);
+
+    uint32_t available = (uint16_t)(queue->avail_seen - queue->next_avail);
+    if (available < max) {
+        queue->avail_seen = shared_load_le16_acquire(&queue->avail->index);
+        available = (uint16_t)(queue->avail_seen - queue->next_avail);
+    }
+    /* 2.7.13.3.1: the driver cannot have made more available than the ring has entries. */
+    if (available > queue->config.size)
+        return virtqueue_break(queue);
+
+    unsigned count = u32_min(available, max);
+    if (count > queue->arena->free_slot_count) {
+        count = queue->arena->free_slot_count;
+        queue->starved = true;
+    }
+    uint16_t heads[VIRTQ_BURST_MAX];
+    for (unsigned i = 0; i < count; i++) {
+        heads[i] = shared_load_le16(&queue->avail->ring[(queue->next_avail + i) & queue->size_mask]);
+        __builtin_prefetch(&queue->desc[heads[i] & queue->size_mask]);
+    }
+
+    for (unsigned i = 0; i < count; i++) {
+        int r = take_chain(queue, heads[i], &chains[i]);
+        if (r < 0)
+            return pop_ended(queue, i, r);
+        queue->next_avail++;
+        if (queue->inflight != NULL)
+            record_pop(queue, heads[i]);
+    }
+    return (int)count;
+}
+
+static void split_unpop(struct virtqueue *queue, const struct virtq_chain *chain)
+{
+    if (chain->resubmitted) {
+        queue->resubmit_left++;
+        queue->resubmit_counter = __atomic_load_n(&queue->inflight->desc[chain->head].counter, __ATOMIC_RELAXED);
+        queue->resubmit_head = chain->head;
+        return;
+    }
+    queue->next_avail--;
+    if (queue->inflight != NULL) {
+        compiler_barrier();
+        queue->inflight->desc[chain->head].inflight = 0;
+    }
+}
+
+static void split_push(struct virtqueue *queue, struct virtq_chain **chains, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct virtq_chain *chain = chains[i];
+        struct vring_used_element *element = &queue->used->ring[queue->next_used & queue->size_mask];
+        element->id = cpu_to_le32(chain->head);
+        element->length = cpu_to_le32(chain->written);
+        queue->next_used++;
+        if (queue->inflight != NULL) {
+            queue->inflight->desc[chain->head].next = queue->inflight->last_batch_head;
+            compiler_barrier();
+            queue->inflight->last_batch_head = chain->head;
+        }
+        virtq_give_back(queue, chain);
+    }
+}
+
+/*
+ * The used ring's index has been moved over a batch of @count: none of it is in flight. Also after a crash. -EPROTO:
+ * the batch is not what the record says.
+ */
+static int record_batch(struct virtq_inflight *inflight, uint32_t size, uint16_t count, uint16_t used_index)
+{
+    uint32_t head = __atomic_load_n(&inflight->last_batch_head, __ATOMIC_RELAXED);
+    for (uint32_t left = count; left > 0; left--) {
+        if (head >= size)
+            return -EPROTO;
+        struct virtq_inflight_desc *desc = &inflight->desc[index_mask(head, size)];
+        desc->inflight = 0;
+        head = __atomic_load_n(&desc->next, __ATOMIC_RELAXED);
+    }
+    compiler_barrier();
+    inflight->used_index = used_index;
+    return 0;
+}
+
+static void mark_batch(const struct virtqueue *queue, uint16_t old, uint16_t new)
+{
+    uint32_t size = queue->config.size;
+    uint32_t count = u32_min((uint16_t)(new - old), size);
+    uint32_t first = old & queue->size_mask;
+    uint32_t before_wrap = u32_min(count, size - first);
+    mark_used(queue, offsetof(struct vring_used, ring) + (uint64_t)first * sizeof(struct vring_used_element),
+              (uint64_t)before_wrap * sizeof(struct vring_used_element));
+    mark_used(queue, offsetof(struct vring_used, ring),
+              (uint64_t)(count - before_wrap) * sizeof(struct vring_used_element));
+}
+
+/* 2.7.7.2: does the driver want to hear that our index has moved from @old to @new? */
+static bool wants_notification(struct virtqueue *queue, uint16_t new)
+{
+    uint16_t old = queue->signalled_used;
+    bool valid = queue->signalled_valid;
+    queue->signalled_used = new;
+    queue->signalled_valid = true;
+
+    /* The index must be seen before we look at the wish. */
+    full_barrier();
+    if (!queue->event_idx)
+        return (shared_load_le16(&queue->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT) == 0;
+    uint16_t event = shared_load_le16(used_event(queue));
+    return !valid || (uint16_t)(new - event - 1) < (uint16_t)(new - old);
+}
+
+static bool split_publish(struct virtqueue *queue)
+{
+    uint16_t old = queue->published_used;
+    uint16_t new = queue->next_used;
+    if (old == new)
+        return false;
+
+    shared_store_le16_release(&queue->used->index, new);
+    queue->published_used = new;
+    if (queue->log != NULL) {
+        mark_batch(queue, old, new);
+        mark_used(queue, offsetof(struct vring_used, index), sizeof(queue->used->index));
+    }
+    if (queue->inflight != NULL) {
+        compiler_barrier();
+        /* A record that the front end has spoilt meanwhile serves nobody; requests go on. */
+        (void)record_batch(queue->inflight, queue->config.size, (uint16_t)(new - old), new);
+    }
+    return wants_notification(queue, new);
+}
+
+static bool split_kicks_on(struct virtqueue *queue)
+{
+    if (queue->pop_again) {
+        queue->pop_again = false;
+        return true;
+    }
+    if (queue->event_idx) {
+        /* Asked for at just this index already: whatever has come since has been, or will be, kicked for. */
+        if (queue->armed_valid && queue->armed_event == queue->avail_seen) {
+            queue->kicks_on = true;
+            return false;
+        }
+        shared_store_le16(avail_event(queue), queue->avail_seen);
+        queue->armed_event = queue->avail_seen;
+        queue->armed_valid = true;
+        mark_used(queue, vring_used_bytes(queue->config.size) - sizeof(uint16_t), sizeof(uint16_t));
+    } else {
+        if (queue->kicks_on)
+            return false;
+        shared_store_le16(&queue->used->flags, 0);
+        mark_used(queue, offsetof(struct vring_used, flags), sizeof(uint16_t));
+    }
+    queue->kicks_on = true;
+
+    /* The wish must be seen before we look at the index a last time. */
+    full_barrier();
+    uint16_t index = shared_load_le16_acquire(&queue->avail->index);
+    bool came = index != queue->avail_seen;
+    queue->avail_seen = index; /* judged by the next pop */
+    return came;
+}
+
+static void split_kicks_off(struct virtqueue *queue)
+{
+    /* With the event index nothing need be said: we do not move it on, so the driver keeps quiet (2.7.10). */
+    if (!queue->event_idx && queue->kicks_on) {
+        shared_store_le16(&queue->used->flags, VRING_USED_F_NO_NOTIFY);
+        mark_used(queue, offsetof(struct vring_used, flags), sizeof(uint16_t));
+    }
+    queue->kicks_on = false;
+}
+
+static bool split_pending(const struct virtqueue *queue)
+{
+    return queue->resubmit_left > 0 || shared_load_le16_acquire(&queue->avail->index) != queue->next_avail;
+}
+
+/* Count what the record says is in flight, and find the counter that follows theirs. -EPROTO: it is no record. */
+static int count_recorded(const struct virtq_inflight *inflight, uint32_t size, uint32_t *ret_count,
+                          uint64_t *ret_counter)
+{
+    uint32_t count = 0;
+    uint64_t next_counter = 0;
+    for (uint32_t head = 0; head < size; head++) {
+        uint8_t flag = __atomic_load_n(&inflight->desc[head].inflight, __ATOMIC_RELAXED);
+        uint64_t counter = __atomic_load_n(&inflight->desc[head].counter, __ATOMIC_RELAXED);
+        if (flag == 0)
+            continue;
+        if (flag != 1 || counter == UINT64_MAX)
+            return -EPROTO;
+        count++;
+        if (counter >= next_counter)
+            next_counter = counter + 1;
+    }
+    *ret_count = count;
+    *ret_counter = next_counter;
+    return 0;
+}
+
+static int recover_record(struct virtqueue *queue, uint16_t used_index)
+{
+    struct virtq_inflight *inflight = queue->inflight;
+    uint32_t size = queue->config.size;
+    uint16_t version = __atomic_load_n(&inflight->version, __ATOMIC_RELAXED);
+    if (version == 0) {
+        inflight->desc_num = (uint16_t)size;
+        inflight->last_batch_head = 0;
+        inflight->used_index = used_index;
+        compiler_barrier();
+        inflight->version = INFLIGHT_VERSION;
+        return 0;
+    }
+    if (version != INFLIGHT_VERSION)
+        return -EPROTO;
+
+    uint32_t count;
+    uint64_t counter;
+    int r = count_recorded(inflight, size, &count, &counter);
+    if (r < 0)
+        return r;
+    uint16_t batch = (uint16_t)(used_index - __atomic_load_n(&inflight->used_index, __ATOMIC_RELAXED));
+    if (count == 0) {
+        /* Nothing to take up. A driver that began its ring anew shows here as an index that does not fit. */
+        inflight->used_index = used_index;
+    } else if (batch != 0) {
+        if (batch > size)
+            return -EPROTO;
+        r = record_batch(inflight, size, batch, used_index);
+        if (r == 0)
+            r = count_recorded(inflight, size, &count, &counter);
+        if (r < 0)
+            return r;
+    }
+    queue->resubmit_left = count;
+    queue->inflight_counter = counter;
+    queue->next_avail = (uint16_t)(used_index + count);
+    return 0;
+}
+
+static int split_begin(struct virtqueue *queue)
+{
+    uint16_t used_index = shared_load_le16(&queue->used->index);
+    queue->next_avail = queue->config.next_avail;
+    queue->resubmit_left = 0;
+    queue->resubmit_head = 0;
+    queue->resubmit_counter = 0;
+    queue->inflight_counter = 0;
+    if (queue->inflight != NULL) {
+        int r = recover_record(queue, used_index);
+        if (r < 0)
+            return r;
+    }
+    queue->avail_seen = queue->next_avail;
+    queue->next_used = used_index;
+    queue->published_used = used_index;
+    queue->signalled_valid = false;
+    queue->armed_valid = false;
+    /* 2.7.10.1: always 0 with the event index. Without it, kicks are on until a run turns them off. */
+    queue->kicks_on = !queue->event_idx;
+    shared_store_le16(&queue->used->flags, 0);
+    mark_used(queue, offsetof(struct vring_used, flags), sizeof(uint16_t));
+    return 0;
+}
+
+const struct virtq_layout virtq_split_layout = {
+    .check = split_check,
+    .map = split_map,
+    .unmap = split_unmap,
+    .begin = split_begin,
+    .pop = split_pop,
+    .push = split_push,
+    .publish = split_publish,
+    .unpop = split_unpop,
+    .kicks_on = split_kicks_on,
+    .kicks_off = split_kicks_off,
+    .pending = split_pending,
+};

@@ -7,8 +7,8 @@
  * GET_INFLIGHT_FD makes zeroed shared memory with one area a queue, and gives it away; it is used from the moment the
  * front end hands it back, or hands back what it had from our predecessor, by SET_INFLIGHT_FD. Areas lie one after the
  * other, each beginning at a multiple of 64 bytes, so that queues share no cache line. An area whose version is 0 has
- * never been used and is laid out here; anything else must be what we would have laid out. What the areas say of
- * requests is judged by virtqueue_start, which reads them.
+ * never been used: the queue that starts with it makes it ready. Any other must be of our version and fit its place.
+ * What an area says of requests is judged by virtqueue_start, which reads it.
  *
  * Limits
  *
@@ -62,17 +62,14 @@ int backend_get_inflight(struct vhost_user_backend *backend, struct vhost_user_m
     return BACKEND_ANSWERED;
 }
 
-/* The front end may write here at any time: each field is read once. */
-static int prepare_area(struct virtq_inflight *area, uint16_t queue_size)
+/* The front end may write here at any time: what is found here is found again, or not, by virtqueue_start. */
+static int check_area(const struct virtq_inflight *area, uint16_t queue_size)
 {
     uint16_t version = __atomic_load_n(&area->version, __ATOMIC_RELAXED);
     uint16_t desc_num = __atomic_load_n(&area->desc_num, __ATOMIC_RELAXED);
-    if (version == 0) {
-        __atomic_store_n(&area->desc_num, queue_size, __ATOMIC_RELAXED);
-        __atomic_store_n(&area->version, INFLIGHT_VERSION, __ATOMIC_RELAXED);
+    if (version == 0)
         return 0;
-    }
-    return version == INFLIGHT_VERSION && desc_num == queue_size ? 0 : -EINVAL;
+    return version == INFLIGHT_VERSION && desc_num <= queue_size ? 0 : -EINVAL;
 }
 
 static struct virtq_inflight *area_at(const struct vhost_user_mapping *mapping, unsigned index, uint32_t queue_size)
@@ -102,7 +99,7 @@ int backend_set_inflight(struct vhost_user_backend *backend, struct vhost_user_m
     if (r < 0)
         return r;
     for (unsigned i = 0; i < given->queue_count && r == 0; i++)
-        r = prepare_area(area_at(&mapping, i, given->queue_size), given->queue_size);
+        r = check_area(area_at(&mapping, i, given->queue_size), given->queue_size);
     if (r < 0) {
         backend->port->class->unmap(backend->port, &mapping);
         return r;

@@ -86,17 +86,17 @@ static void stop_on_queue(void *argument)
     raise_events(task, task->events & ~(unsigned)VIRTIO_EVENT_STOPPED);
 }
 
+/* Also for a broken queue: what it still has out is pushed with the map and log that are current then. */
 static void exchange_on_queue(void *argument)
 {
     struct queue_task *task = argument;
     struct virtqueue *queue = &task->backend->device->queues[task->index];
-    if (queue->broken)
-        return;
+    bool was_broken = queue->broken;
     struct virtqueue_config config = task->config != NULL ? *task->config : queue->config;
-    config.next_avail = queue->next_avail;
-    if (virtqueue_exchange(queue, &config, task->memory, task->log) < 0)
+    int r = virtqueue_exchange(queue, &config, task->memory, task->log);
+    if (r < 0 && !was_broken)
         break_queue(task);
-    else if (task->config != NULL)
+    if (r == 0 && task->config != NULL)
         raise_events(task, VIRTIO_EVENT_AGAIN);
 }
 

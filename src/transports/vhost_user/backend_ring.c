@@ -194,6 +194,10 @@ int backend_ring_start(struct vhost_user_backend *backend, unsigned index)
     int r = ring_config(backend, memory, ring, &ring->address, &config);
     if (r < 0)
         return r;
+    struct virtq_inflight *inflight = backend_inflight(backend, index);
+    /* A driver may have made the ring smaller than the device offers, but never larger than its record. */
+    if (inflight != NULL && ring->size > backend->inflight_queue_size)
+        return -EINVAL;
 
     struct queue_task task = {
         .backend = backend,
@@ -201,7 +205,7 @@ int backend_ring_start(struct vhost_user_backend *backend, unsigned index)
         .config = &config,
         .memory = memory,
         .log = backend_log(backend),
-        .inflight = backend_inflight(backend, index),
+        .inflight = inflight,
     };
     on_queue(&task, start_on_queue);
     if (task.result < 0) {

@@ -74,6 +74,7 @@ int virtq_chain_keep_tail(struct virtq_chain *chain, uint8_t bytes)
     chain->tail_offset = (uint32_t)(chain->iov[piece].length - left);
     chain->tail_bytes = bytes;
     chain->writable_bytes -= bytes;
+    chain->before_tail = (uint32_t)chain->writable_bytes; /* a chain has less than 2^32 (2.7.4) */
     return 0;
 }
 
@@ -102,7 +103,8 @@ void virtq_chain_write_tail(struct virtq_chain *chain, const void *from)
         offset = 0;
     }
     chain->tail_written = true;
-    chain->written += chain->tail_bytes;
+    if (chain->written == chain->before_tail)
+        chain->written += chain->tail_bytes;
 }
 
 static void remember(struct virtq_chain *chain, unsigned piece)
@@ -185,10 +187,10 @@ static void mark_pieces(const struct virtq_chain *chain, const struct dirty_log 
 void virtq_chain_settle(struct virtqueue *queue, struct virtq_chain *chain)
 {
     restore_pieces(chain);
-    bool written = chain->written > 0 || chain->writable_given;
+    bool written = chain->written > 0 || chain->writable_given || chain->tail_written;
 
     if (queue->log != NULL && written) {
-        uint64_t data = chain->written - (chain->tail_written ? chain->tail_bytes : 0u);
+        uint64_t data = chain->tail_written ? u32_min(chain->written, chain->before_tail) : chain->written;
         mark_pieces(chain, queue->log, chain->readable_count, 0, chain->writable_given ? UINT64_MAX : data);
         if (chain->tail_written)
             mark_pieces(chain, queue->log, chain->tail_piece, chain->tail_offset, chain->tail_bytes);

@@ -61,6 +61,7 @@ struct virtq_chain {
     bool resubmitted;    /* popped anew, from the in-flight record */
     bool out;            /* popped, not yet given back: a stale token finds this false */
     uint8_t trim_count;
+    uint32_t before_tail;                 /* writable bytes in front of the tail */
     const struct guest_memory *mapped_by; /* whose access table reached the pieces; NULL: there is none */
     /* pieces that were cut for an array, as they were before */
     struct virtq_trim {
@@ -81,7 +82,10 @@ size_t virtq_chain_write(struct virtq_chain *chain, const void *from, size_t siz
  */
 int virtq_chain_keep_tail(struct virtq_chain *chain, uint8_t bytes);
 
-/* Fill the tail that was kept. Adds its bytes to chain->written. */
+/*
+ * Fill the tail that was kept, after all else. It adds to chain->written only when everything in front of it was
+ * written: the used length promises bytes from the beginning of the writable part, without a gap (2.7.8.2).
+ */
 void virtq_chain_write_tail(struct virtq_chain *chain, const void *from);
 
 /*

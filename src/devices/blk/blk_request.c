@@ -8,8 +8,8 @@
  * place for a status cannot be answered (-EPROTO).
  *
  * The used length (2.7.8.2) promises that so many bytes *from the beginning* of the writable part were written. The
- * status byte stands at the end (5.2.6). So it counts only when all data before it was written: a read that failed
- * reports 0, a write 1, a read that went well its data and 1.
+ * status byte stands at the end (5.2.6), so it counts only when all data before it was written (virtq_chain_write_tail
+ * sees to that): a read that failed reports 0, a write 1, a read that went well its data and 1.
  *
  * Limits
  *
@@ -24,23 +24,13 @@
 
 #define BLK_REQUEST_BYTES_MAX (UINT32_MAX - (VIRTIO_BLK_SECTOR_BYTES - 1))
 
-/* Write the status. @unfilled: data before it was not, or not surely, written. */
-static void write_status(struct blk_turn *turn, struct virtq_chain *chain, uint8_t status, bool unfilled)
+static int answer(struct blk_turn *turn, struct virtq_chain *chain, uint8_t status)
 {
-    uint32_t written = chain->written;
-
     virtq_chain_write_tail(chain, &status);
-    if (unfilled)
-        chain->written = written;
     if (status == VIRTIO_BLK_S_IOERR)
         turn->tally.failed++;
     else if (status == VIRTIO_BLK_S_UNSUPP)
         turn->tally.unsupported++;
-}
-
-static int answer(struct blk_turn *turn, struct virtq_chain *chain, uint8_t status)
-{
-    write_status(turn, chain, status, chain->writable_bytes > 0);
     return BLK_ANSWERED;
 }
 
@@ -258,14 +248,12 @@ bool blk_request_complete(struct blk_turn *turn, struct virtq_chain *chain, int 
     if (--request->ios_left > 0)
         return false;
 
-    bool done = request->status == VIRTIO_BLK_S_OK;
-    bool reads = request->op == BLK_OP_READ;
-    if (reads && done) {
+    if (request->status == VIRTIO_BLK_S_OK && request->op == BLK_OP_READ) {
         virtq_chain_wrote(chain, request->bytes);
         turn->tally.read_bytes += request->bytes;
-    } else if (done) {
+    } else if (request->status == VIRTIO_BLK_S_OK) {
         turn->tally.write_bytes += request->bytes;
     }
-    write_status(turn, chain, request->status, chain->writable_bytes > 0 || (reads && !done));
+    answer(turn, chain, request->status);
     return true;
 }

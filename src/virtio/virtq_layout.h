@@ -84,7 +84,7 @@ static inline int virtq_build_add(struct virtq_build *build, uint64_t address, u
         build->writable_bytes += length;
     } else {
         if (build->writing)
-            return -EPROTO; /* 2.7.4.2: readable ones come first */
+            return virtqueue_wrong(build->queue, "a readable descriptor after a writable one"); /* 2.7.4.2 */
         build->readable_bytes += length;
     }
     if (length == 0)

@@ -25,6 +25,13 @@ void virtqueue_init(struct virtqueue *queue, struct virtq_arena *arena)
     *queue = (struct virtqueue){.arena = arena, .state = VIRTQUEUE_STOPPED};
 }
 
+int virtqueue_wrong(struct virtqueue *queue, const char *reason)
+{
+    if (!queue->broken)
+        queue->broken_reason = reason;
+    return -EPROTO;
+}
+
 int virtqueue_break(struct virtqueue *queue)
 {
     if (!queue->broken) {
@@ -50,6 +57,7 @@ int virtqueue_start(struct virtqueue *queue, const struct virtqueue_config *conf
     queue->memory = memory;
     queue->log = log;
     queue->inflight = inflight;
+    queue->broken_reason = NULL;
     queue->config = *config;
     queue->size_mask = config->size - 1;
     queue->event_idx = (config->features & VIRTIO_F_EVENT_IDX) != 0;
@@ -99,6 +107,7 @@ int virtqueue_exchange(struct virtqueue *queue, const struct virtqueue_config *c
         r = queue->layout->map(queue);
     }
     if (r < 0) {
+        (void)virtqueue_wrong(queue, "the ring does not lie in memory any more");
         (void)virtqueue_break(queue);
         return r;
     }
@@ -244,7 +253,7 @@ static int promote(struct virtq_build *build)
             return -EAGAIN;
         run = (uint16_t)(first_long + arena->free_long[--arena->free_long_count]);
     } else {
-        return -EPROTO;
+        return virtqueue_wrong(build->queue, "a chain of more pieces than any driver needs");
     }
 
     size_t at = run_offset(arena, run, &build->capacity);
@@ -269,7 +278,7 @@ int virtq_build_add_cold(struct virtq_build *build, uint64_t address, uint32_t l
             return 0;
         }
         if (count == -EFAULT)
-            return -EPROTO;
+            return virtqueue_wrong(build->queue, "a buffer outside memory");
         if (count != -E2BIG)
             return -EAGAIN;
         int r = promote(build);

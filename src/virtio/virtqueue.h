@@ -188,6 +188,7 @@ struct virtqueue {
     uint64_t popped_total;
     uint64_t pushed_total;
     uint64_t broken_total;
+    const char *broken_reason; /* what the guest did, in plain words, a constant; NULL: nothing since the start */
 };
 
 /* Make a stopped queue. @arena is borrowed and belongs to this queue alone. */
@@ -257,6 +258,12 @@ struct virtq_chain *virtqueue_chain(struct virtqueue *queue, uint32_t token);
  */
 bool virtqueue_kicks_on(struct virtqueue *queue);
 void virtqueue_kicks_off(struct virtqueue *queue);
+
+/*
+ * The guest broke the rules: remember how, for people, and return -EPROTO. @reason is a constant. For models, whose run
+ * hands the error on; what it means for the queue is up to virtio_device_run.
+ */
+int virtqueue_wrong(struct virtqueue *queue, const char *reason);
 
 /* Is there anything to pop? Reads the driver's index. */
 bool virtqueue_pending(struct virtqueue *queue);

@@ -180,12 +180,15 @@ static int table_entry(struct table *table, struct vring_desc *group, uint32_t i
 /* 2.7.5.3: the rest of the chain is in a table at @address. */
 static int read_table(struct virtq_build *build, uint64_t address, uint32_t bytes)
 {
-    const struct guest_memory *memory = build->queue->memory;
+    struct virtqueue *queue = build->queue;
+    const struct guest_memory *memory = queue->memory;
     uint64_t end;
-    if (bytes == 0 || bytes % sizeof(struct vring_desc) != 0 || bytes / sizeof(struct vring_desc) > VIRTQ_INDIRECT_MAX)
-        return -EPROTO;
+    if (bytes == 0 || bytes % sizeof(struct vring_desc) != 0)
+        return virtqueue_wrong(queue, "an indirect table that is not made of descriptors");
+    if (bytes / sizeof(struct vring_desc) > VIRTQ_INDIRECT_MAX)
+        return virtqueue_wrong(queue, "an indirect table of more than 1024 descriptors");
     if (add_overflows_u64(address, bytes, &end))
-        return -EPROTO;
+        return virtqueue_wrong(queue, "an indirect table whose address wraps");
 
     struct vring_desc group[TABLE_GROUP_MAX];
     struct table table = {
@@ -199,20 +202,22 @@ static int read_table(struct virtq_build *build, uint64_t address, uint32_t byte
     for (uint32_t left = table.count; left > 0; left--) {
         struct vring_desc desc;
         int r = table_entry(&table, group, index, &desc);
+        if (r == -EPROTO)
+            return virtqueue_wrong(queue, "an indirect table outside memory");
         if (r < 0)
             return r;
         if ((desc.flags & VRING_DESC_F_INDIRECT) != 0)
-            return -EPROTO; /* 2.7.5.3.1: no table within a table */
+            return virtqueue_wrong(queue, "an indirect table in an indirect table"); /* 2.7.5.3.1 */
         r = virtq_build_add(build, desc.address, desc.length, (desc.flags & VRING_DESC_F_WRITE) != 0);
         if (r < 0)
             return r;
         if ((desc.flags & VRING_DESC_F_NEXT) == 0)
             return 0;
         if (desc.next >= table.count)
-            return -EPROTO;
+            return virtqueue_wrong(queue, "a next descriptor outside its indirect table");
         index = desc.next;
     }
-    return -EPROTO;
+    return virtqueue_wrong(queue, "an indirect table whose chain loops");
 }
 
 /* Read the chain that begins at descriptor @head. -EPROTO, -EAGAIN as for virtq_build_add. */
@@ -223,12 +228,15 @@ static inline int read_chain(struct virtq_build *build, uint32_t head)
     uint32_t index = head;
     for (uint32_t left = size; left > 0; left--) {
         if (index >= size)
-            return -EPROTO;
+            return virtqueue_wrong(queue, left == size ? "a head outside the descriptor table"
+                                                       : "a next descriptor outside the descriptor table");
         struct vring_desc desc = load_desc(&queue->desc[index_mask(index, size)]);
         if ((desc.flags & VRING_DESC_F_INDIRECT) != 0) {
             /* 2.7.5.3.1: only where negotiated, and only at the end. 2.7.5.3.2: WRITE says nothing here. */
-            if (!queue->indirect || (desc.flags & VRING_DESC_F_NEXT) != 0)
-                return -EPROTO;
+            if (!queue->indirect)
+                return virtqueue_wrong(queue, "an indirect descriptor that was not negotiated");
+            if ((desc.flags & VRING_DESC_F_NEXT) != 0)
+                return virtqueue_wrong(queue, "an indirect descriptor with a next one");
             return read_table(build, desc.address, desc.length);
         }
         int r = virtq_build_add(build, desc.address, desc.length, (desc.flags & VRING_DESC_F_WRITE) != 0);
@@ -238,7 +246,7 @@ static inline int read_chain(struct virtq_build *build, uint32_t head)
             return 0;
         index = desc.next;
     }
-    return -EPROTO; /* more steps than descriptors: a loop */
+    return virtqueue_wrong(queue, "a chain that loops"); /* more steps than descriptors */
 }
 
 /* One chain out of the ring, or -EPROTO, -EAGAIN with nothing taken. */
@@ -248,7 +256,7 @@ static inline int take_chain(struct virtqueue *queue, uint32_t head, struct virt
     virtq_build_begin(&build, queue);
     int r = read_chain(&build, head);
     if (r == 0 && virtq_build_too_long(&build))
-        r = -EPROTO;
+        r = virtqueue_wrong(queue, "a chain of 4 GiB or more");
     if (r < 0) {
         virtq_build_fail(&build);
         return r;
@@ -317,7 +325,7 @@ static int pop_recorded(struct virtqueue *queue, struct virtq_chain **chains, un
         uint32_t head;
         uint64_t counter;
         if (!next_recorded(queue, &head, &counter))
-            return pop_ended(queue, taken, -EPROTO); /* the front end changed the record under us */
+            return pop_ended(queue, taken, virtqueue_wrong(queue, "an in-flight record that changes under us"));
         int r = take_chain(queue, head, &chains[taken]);
         if (r < 0)
             return pop_ended(queue, taken, r);
@@ -341,8 +349,10 @@ static int split_pop(struct virtqueue *queue, struct virtq_chain **chains, unsig
         available = (uint16_t)(queue->avail_seen - queue->next_avail);
     }
     /* 2.7.13.3.1: the driver cannot have made more available than the ring has entries. */
-    if (available > queue->config.size)
+    if (available > queue->config.size) {
+        (void)virtqueue_wrong(queue, "an available index that jumps by more than the ring's size");
         return virtqueue_break(queue);
+    }
 
     unsigned count = u32_min(available, max);
     if (count > queue->arena->free_slot_count) {
@@ -549,25 +559,25 @@ static int recover_record(struct virtqueue *queue, uint16_t used_index)
         return 0;
     }
     if (version != INFLIGHT_VERSION)
-        return -EPROTO;
+        return virtqueue_wrong(queue, "an in-flight record of an unknown version");
 
     uint32_t count;
     uint64_t counter;
     int r = count_recorded(inflight, size, &count, &counter);
     if (r < 0)
-        return r;
+        return virtqueue_wrong(queue, "an in-flight record with impossible entries");
     uint16_t batch = (uint16_t)(used_index - __atomic_load_n(&inflight->used_index, __ATOMIC_RELAXED));
     if (count == 0) {
         /* Nothing to take up. A driver that began its ring anew shows here as an index that does not fit. */
         inflight->used_index = used_index;
     } else if (batch != 0) {
         if (batch > size)
-            return -EPROTO;
+            return virtqueue_wrong(queue, "an in-flight record of another ring");
         r = record_batch(inflight, size, batch, used_index);
         if (r == 0)
             r = count_recorded(inflight, size, &count, &counter);
         if (r < 0)
-            return r;
+            return virtqueue_wrong(queue, "an in-flight record whose last batch makes no sense");
     }
     queue->resubmit_left = count;
     queue->inflight_counter = counter;

@@ -211,9 +211,9 @@ int blk_request_start(struct blk_turn *turn, struct virtq_chain *chain)
     struct virtio_blk_header header;
 
     if (virtq_chain_read(chain, &header, sizeof(header)) != sizeof(header))
-        return -EPROTO;
+        return virtqueue_wrong(turn->queue, "a disk request without a whole header");
     if (virtq_chain_keep_tail(chain, 1) < 0)
-        return -EPROTO;
+        return virtqueue_wrong(turn->queue, "a disk request without room for its status");
 
     switch (le32_to_cpu(header.type)) {
     case VIRTIO_BLK_T_IN:

@@ -104,6 +104,12 @@ void backend_close(struct vhost_user_backend *backend, int *handle)
     *handle = -1;
 }
 
+int backend_wrong(struct vhost_user_backend *backend, int error, const char *reason)
+{
+    backend->refused_reason = reason;
+    return error;
+}
+
 static int answer_u64(struct vhost_user_backend *backend, const struct vhost_user_message *message, uint64_t value)
 {
     backend_reply_u64(backend, message->header.request, value);
@@ -123,11 +129,11 @@ static int set_features(struct vhost_user_backend *backend, struct vhost_user_me
     uint64_t device_features = features & ~(VHOST_F_LOG_ALL | VHOST_USER_F_PROTOCOL_FEATURES);
     if (backend_any_running(backend)) {
         if (device_features != backend->device->features)
-            return -EBUSY;
+            return backend_wrong(backend, -EBUSY, "other features while a ring runs");
     } else {
         int r = virtio_device_set_features(backend->device, device_features);
         if (r < 0)
-            return r;
+            return backend_wrong(backend, r, "features that are not on offer or do not go together");
     }
 
     bool log_changes = ((features ^ backend->features) & VHOST_F_LOG_ALL) != 0;
@@ -152,7 +158,7 @@ static int get_protocol_features(struct vhost_user_backend *backend, struct vhos
 static int set_protocol_features(struct vhost_user_backend *backend, struct vhost_user_message *message)
 {
     if ((message->payload.u64 & ~backend->protocol_features_max) != 0)
-        return -EINVAL;
+        return backend_wrong(backend, -EINVAL, "protocol features that are not on offer");
     backend->protocol_features = message->payload.u64;
     return 0;
 }
@@ -191,11 +197,13 @@ static int get_config(struct vhost_user_backend *backend, struct vhost_user_mess
 {
     const struct vhost_user_config *asked = &message->payload.config;
     uint32_t head_bytes = offsetof(struct vhost_user_config, bytes);
-    if (asked->size == 0 || !range_within(asked->offset, asked->size, VHOST_USER_CONFIG_BYTES_MAX))
-        return -EINVAL;
+    if (asked->size == 0)
+        return backend_wrong(backend, -EINVAL, "no bytes asked for");
+    if (!range_within(asked->offset, asked->size, VHOST_USER_CONFIG_BYTES_MAX))
+        return backend_wrong(backend, -EINVAL, "outside of any configuration space");
     /* Some send room for the answer along, some only the head. */
     if (message->header.size != head_bytes && message->header.size != head_bytes + asked->size)
-        return -EINVAL;
+        return backend_wrong(backend, -EINVAL, "asks for another size than the message has");
 
     struct vhost_user_message reply = {.header.request = VHOST_USER_GET_CONFIG};
     reply.header.size = head_bytes + asked->size;
@@ -211,23 +219,27 @@ static int set_config(struct vhost_user_backend *backend, struct vhost_user_mess
 {
     const struct vhost_user_config *config = &message->payload.config;
     if (config->flags != CONFIG_BY_DRIVER && config->flags != CONFIG_BY_MIGRATION)
-        return -EINVAL;
+        return backend_wrong(backend, -EINVAL, "unknown flags");
     if (config->size == 0 || !range_within(config->offset, config->size, backend->device->class->config_bytes))
-        return -EINVAL;
+        return backend_wrong(backend, -EINVAL, "outside of the configuration space");
     int r = virtio_device_config_write(backend->device, config->offset, config->bytes, config->size);
+    if (r == 0)
+        return 0;
     if (r != -EPERM || config->flags != CONFIG_BY_MIGRATION)
-        return r;
+        return backend_wrong(backend, r, "a field that the driver may not write, or not so");
     /* A migration brings fields that only we can set: fine when they are what they are here. */
     uint8_t ours[VHOST_USER_CONFIG_BYTES_MAX];
     virtio_device_config_read(backend->device, config->offset, ours, config->size);
-    return memcmp(ours, config->bytes, config->size) == 0 ? 0 : -EPERM;
+    if (memcmp(ours, config->bytes, config->size) != 0)
+        return backend_wrong(backend, -EPERM, "a migration from a device that is not like this one");
+    return 0;
 }
 
 static int set_status(struct vhost_user_backend *backend, struct vhost_user_message *message)
 {
     uint64_t status = message->payload.u64;
     if (status > STATUS_MAX)
-        return -EINVAL;
+        return backend_wrong(backend, -EINVAL, "a status has 8 bits");
     if (status == 0)
         return reset(backend, message);
     /* NEEDS_RESET is ours to set; front ends send back what they read. */
@@ -345,14 +357,17 @@ static int refuse(struct vhost_user_backend *backend, const struct vhost_user_me
 
 static int serve(struct vhost_user_backend *backend, struct vhost_user_message *message)
 {
+    backend->refused_reason = NULL;
     int r = vhost_user_message_check(message);
+    if (r == -EOPNOTSUPP)
+        return backend_wrong(backend, r, "a request that is unknown or not served here");
     if (r < 0)
-        return r;
+        return backend_wrong(backend, r, "the size or the number of descriptors is wrong");
     ASSERT(message->header.request < ARRAY_SIZE(services));
     const struct service *service = &services[index_mask(message->header.request, ARRAY_SIZE(services))];
     ASSERT(service->handle != NULL);
     if (service->protocol_feature != 0 && !backend_negotiated(backend, service->protocol_feature))
-        return -EOPNOTSUPP;
+        return backend_wrong(backend, -EOPNOTSUPP, "its protocol feature was not negotiated");
     return service->handle(backend, message);
 }
 

@@ -130,6 +130,7 @@ struct vhost_user_backend {
     uint64_t refused_total;
     uint32_t refused_request;
     int refused_error;
+    const char *refused_reason; /* in plain words, a constant; NULL before the first */
 };
 
 /*

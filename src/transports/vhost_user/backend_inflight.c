@@ -29,12 +29,12 @@ static uint64_t area_bytes(uint32_t queue_size)
 }
 
 /* Both numbers are bounded here, so nothing computed from them can be large: at most 64 queues of some 512 KiB. */
-static int check_shape(const struct vhost_user_backend *backend, const struct vhost_user_inflight *inflight)
+static int check_shape(struct vhost_user_backend *backend, const struct vhost_user_inflight *inflight)
 {
     if (inflight->queue_count == 0 || inflight->queue_count > backend->device->queue_count)
-        return -EINVAL;
+        return backend_wrong(backend, -EINVAL, "a record for queues that are not there");
     if (!is_power_of_two(inflight->queue_size) || inflight->queue_size > VRING_SIZE_MAX)
-        return -EINVAL;
+        return backend_wrong(backend, -EINVAL, "a record for rings of a size that no ring has");
     return 0;
 }
 
@@ -84,25 +84,26 @@ int backend_set_inflight(struct vhost_user_backend *backend, struct vhost_user_m
     if (r < 0)
         return r;
     if (backend_any_running(backend))
-        return -EBUSY;
+        return backend_wrong(backend, -EBUSY, "a record while a ring runs");
 
     uint64_t bytes = given->queue_count * area_bytes(given->queue_size);
     uint64_t end;
     if (given->mmap_size < bytes || add_overflows_u64(given->mmap_offset, given->mmap_size, &end))
-        return -EINVAL;
+        return backend_wrong(backend, -EINVAL, "a record smaller than its queues need");
     /* The areas hold integers of 8 bytes. */
     if (!is_aligned(given->mmap_offset, sizeof(uint64_t)))
-        return -EINVAL;
+        return backend_wrong(backend, -EINVAL, "a record that is not aligned to 8 bytes");
 
     struct vhost_user_mapping mapping;
     r = backend->port->class->map(backend->port, message->handles[0], given->mmap_offset, bytes, &mapping);
     if (r < 0)
-        return r;
+        return backend_wrong(backend, r,
+                             r == -ENXIO ? "a record past the end of its file" : "a record cannot be mapped");
     for (unsigned i = 0; i < given->queue_count && r == 0; i++)
         r = check_area(area_at(&mapping, i, given->queue_size), given->queue_size);
     if (r < 0) {
         backend->port->class->unmap(backend->port, &mapping);
-        return r;
+        return backend_wrong(backend, r, "a record of another version or size");
     }
 
     backend_inflight_done(backend);

@@ -55,13 +55,16 @@ static int map_region(struct vhost_user_backend *backend, struct guest_memory *m
                       const struct vhost_user_region *region, int handle)
 {
     uint64_t end;
-    if (region->size == 0 || add_overflows_u64(region->mmap_offset, region->size, &end))
-        return -EINVAL;
+    if (region->size == 0)
+        return backend_wrong(backend, -EINVAL, "a region of no bytes");
+    if (add_overflows_u64(region->mmap_offset, region->size, &end))
+        return backend_wrong(backend, -EINVAL, "a region whose file offset wraps");
 
     struct vhost_user_mapping mapping;
     int r = backend->port->class->map(backend->port, handle, region->mmap_offset, region->size, &mapping);
     if (r < 0)
-        return r;
+        return backend_wrong(backend, r,
+                             r == -ENXIO ? "a region past the end of its file" : "a region cannot be mapped");
 
     const struct guest_region added = {
         .guest_base = region->guest_base,
@@ -71,9 +74,13 @@ static int map_region(struct vhost_user_backend *backend, struct guest_memory *m
         .owner = mapping.owner,
     };
     r = guest_memory_add(memory, &added);
-    if (r < 0)
-        backend->port->class->unmap(backend->port, &mapping);
-    return r;
+    if (r == 0)
+        return 0;
+    backend->port->class->unmap(backend->port, &mapping);
+    return backend_wrong(backend, r,
+                         r == -EEXIST   ? "a region overlaps another"
+                         : r == -ENOSPC ? "more regions than there are slots"
+                                        : "a region's addresses wrap");
 }
 
 int backend_set_mem_table(struct vhost_user_backend *backend, struct vhost_user_message *message)
@@ -121,7 +128,7 @@ static bool has_region(const struct guest_memory *memory, const struct vhost_use
 int backend_remove_mem_region(struct vhost_user_backend *backend, struct vhost_user_message *message)
 {
     if (!has_region(current_map(backend), &message->payload.region.region))
-        return -ENOENT;
+        return backend_wrong(backend, -ENOENT, "no region is exactly this one");
     return backend_wait_begin(backend, VHOST_USER_WAIT_MEMORY, message, BACKEND_ALL_RINGS);
 }
 
@@ -169,15 +176,17 @@ static int map_log(struct vhost_user_backend *backend, const struct vhost_user_m
     const struct vhost_user_log *log = &message->payload.log;
     uint64_t end;
     if (message->header.size != sizeof(*log) || message->handle_count != 1)
-        return -EBADMSG;
-    if (log->size == 0 || add_overflows_u64(log->offset, log->size, &end))
-        return -EINVAL;
+        return backend_wrong(backend, -EBADMSG, "a log needs its size, its offset and one descriptor");
+    if (log->size == 0)
+        return backend_wrong(backend, -EINVAL, "a log of no bytes");
+    if (add_overflows_u64(log->offset, log->size, &end))
+        return backend_wrong(backend, -EINVAL, "a log whose file offset wraps");
 
     unsigned next = 1 - backend->current_log;
     struct vhost_user_mapping mapping;
     int r = backend->port->class->map(backend->port, message->handles[0], log->offset, log->size, &mapping);
     if (r < 0)
-        return r;
+        return backend_wrong(backend, r, r == -ENXIO ? "a log past the end of its file" : "a log cannot be mapped");
     backend->log_mappings[next] = mapping;
     backend->logs[next] = (struct dirty_log){.bits = mapping.base, .size_bytes = log->size};
     exchange_log(backend, next);
@@ -187,7 +196,7 @@ static int map_log(struct vhost_user_backend *backend, const struct vhost_user_m
 int backend_set_log_base(struct vhost_user_backend *backend, struct vhost_user_message *message)
 {
     if (!backend_negotiated(backend, VHOST_USER_PROTOCOL_F_LOG_SHMFD))
-        return -EOPNOTSUPP;
+        return backend_wrong(backend, -EOPNOTSUPP, "a log needs LOG_SHMFD");
     int r = map_log(backend, message);
     if (r < 0)
         return r;

@@ -13,6 +13,9 @@
 
 /* backend.c */
 
+/* Refuse, and remember why: returns @error. @reason is a constant, for people. */
+int backend_wrong(struct vhost_user_backend *backend, int error, const char *reason);
+
 static inline bool backend_negotiated(const struct vhost_user_backend *backend, uint64_t protocol_feature)
 {
     return (backend->protocol_features & protocol_feature) != 0;
@@ -55,7 +58,7 @@ bool backend_any_running(const struct vhost_user_backend *backend);
 bool backend_any_stopping(const struct vhost_user_backend *backend);
 
 /* Do all running rings lie in @memory? 0 or -EFAULT. */
-int backend_rings_fit(const struct vhost_user_backend *backend, const struct guest_memory *memory);
+int backend_rings_fit(struct vhost_user_backend *backend, const struct guest_memory *memory);
 
 /* Every running ring goes on with the current map and log, between two runs. */
 void backend_rings_exchange(struct vhost_user_backend *backend);

@@ -136,24 +136,42 @@ const struct dirty_log *backend_log(const struct vhost_user_backend *backend)
     return (backend->features & VHOST_F_LOG_ALL) != 0 && log->bits != NULL ? log : NULL;
 }
 
+static int no_such_queue(struct vhost_user_backend *backend)
+{
+    return backend_wrong(backend, -EINVAL, "no such queue");
+}
+
+/* What to say of a part of a ring that cannot be used. */
+struct ring_reasons {
+    const char *outside;
+    const char *unaligned;
+};
+
+static const struct ring_reasons desc_reasons = {"the descriptors do not lie in one piece of memory",
+                                                 "the descriptors are not aligned to 16"};
+static const struct ring_reasons avail_reasons = {"the available ring does not lie in one piece of memory",
+                                                  "the available ring is not aligned to 2"};
+static const struct ring_reasons used_reasons = {"the used ring does not lie in one piece of memory",
+                                                 "the used ring is not aligned to 4"};
+
 /* A part of the ring: in memory, in one piece, aligned as 2.7 demands. */
-static int ring_part(const struct guest_memory *memory, uint64_t frontend_address, uint32_t bytes, uint32_t alignment,
-                     uint64_t *ret_address)
+static int ring_part(struct vhost_user_backend *backend, const struct guest_memory *memory, uint64_t frontend_address,
+                     uint32_t bytes, uint32_t alignment, const struct ring_reasons *reasons, uint64_t *ret_address)
 {
     uint64_t address;
     int r = guest_memory_from_frontend(memory, frontend_address, bytes, &address);
     if (r < 0)
-        return r;
+        return backend_wrong(backend, r, reasons->outside);
     if (!is_aligned(address, alignment))
-        return -EINVAL;
+        return backend_wrong(backend, -EINVAL, reasons->unaligned);
     if (guest_memory_linear(memory, address, bytes) == NULL)
-        return -EFAULT;
+        return backend_wrong(backend, -EFAULT, reasons->outside);
     *ret_address = address;
     return 0;
 }
 
 /* What virtqueue_start needs, for a ring of @size at @said in @memory. */
-static int ring_config(const struct vhost_user_backend *backend, const struct guest_memory *memory,
+static int ring_config(struct vhost_user_backend *backend, const struct guest_memory *memory,
                        const struct vhost_user_queue *ring, const struct vhost_user_vring_address *said,
                        struct virtqueue_config *ret_config)
 {
@@ -164,13 +182,16 @@ static int ring_config(const struct vhost_user_backend *backend, const struct gu
         .next_avail = ring->base,
         .features = backend->device->features,
     };
-    int r = ring_part(memory, said->desc, vring_desc_bytes(ring->size), VRING_DESC_ALIGN, &config.desc_address);
+    int r = ring_part(backend, memory, said->desc, vring_desc_bytes(ring->size), VRING_DESC_ALIGN, &desc_reasons,
+                      &config.desc_address);
     if (r < 0)
         return r;
-    r = ring_part(memory, said->avail, vring_avail_bytes(ring->size), VRING_AVAIL_ALIGN, &config.avail_address);
+    r = ring_part(backend, memory, said->avail, vring_avail_bytes(ring->size), VRING_AVAIL_ALIGN, &avail_reasons,
+                  &config.avail_address);
     if (r < 0)
         return r;
-    r = ring_part(memory, said->used, vring_used_bytes(ring->size), VRING_USED_ALIGN, &config.used_address);
+    r = ring_part(backend, memory, said->used, vring_used_bytes(ring->size), VRING_USED_ALIGN, &used_reasons,
+                  &config.used_address);
     if (r < 0)
         return r;
     *ret_config = config;
@@ -197,7 +218,7 @@ int backend_ring_start(struct vhost_user_backend *backend, unsigned index)
     struct virtq_inflight *inflight = backend_inflight(backend, index);
     /* A driver may have made the ring smaller than the device offers, but never larger than its record. */
     if (inflight != NULL && ring->size > backend->inflight_queue_size)
-        return -EINVAL;
+        return backend_wrong(backend, -EINVAL, "a ring larger than its in-flight record");
 
     struct queue_task task = {
         .backend = backend,
@@ -210,7 +231,8 @@ int backend_ring_start(struct vhost_user_backend *backend, unsigned index)
     on_queue(&task, start_on_queue);
     if (task.result < 0) {
         ring->broken = task.result == -EPROTO;
-        return task.result;
+        const char *reason = backend->device->queues[index].broken_reason;
+        return backend_wrong(backend, task.result, reason != NULL ? reason : "the ring cannot be mapped");
     }
     ring->running = true;
     return 0;
@@ -262,7 +284,7 @@ bool backend_any_stopping(const struct vhost_user_backend *backend)
     return false;
 }
 
-int backend_rings_fit(const struct vhost_user_backend *backend, const struct guest_memory *memory)
+int backend_rings_fit(struct vhost_user_backend *backend, const struct guest_memory *memory)
 {
     for (unsigned i = 0; i < backend->device->queue_count; i++) {
         const struct vhost_user_queue *ring = &backend->queues[i];
@@ -270,7 +292,7 @@ int backend_rings_fit(const struct vhost_user_backend *backend, const struct gue
         if (!ring->running || ring->broken)
             continue;
         if (ring_config(backend, memory, ring, &ring->address, &config) < 0)
-            return -EFAULT;
+            return backend_wrong(backend, -EFAULT, "a running ring does not lie in the new table");
     }
     return 0;
 }
@@ -303,10 +325,12 @@ int backend_set_vring_num(struct vhost_user_backend *backend, struct vhost_user_
 {
     const struct vhost_user_vring_state *state = &message->payload.state;
     struct vhost_user_queue *ring = ring_at(backend, state->index);
-    if (ring == NULL || !is_power_of_two(state->num) || state->num > VRING_SIZE_MAX)
-        return -EINVAL;
+    if (ring == NULL)
+        return no_such_queue(backend);
+    if (!is_power_of_two(state->num) || state->num > VRING_SIZE_MAX)
+        return backend_wrong(backend, -EINVAL, "a ring's size is a power of two up to 32768");
     if (ring->running)
-        return -EBUSY;
+        return backend_wrong(backend, -EBUSY, "another size while the ring runs");
     ring->size = state->num;
     ring->has_size = true;
     return backend_ring_start(backend, state->index);
@@ -316,10 +340,12 @@ int backend_set_vring_base(struct vhost_user_backend *backend, struct vhost_user
 {
     const struct vhost_user_vring_state *state = &message->payload.state;
     struct vhost_user_queue *ring = ring_at(backend, state->index);
-    if (ring == NULL || state->num > VRING_BASE_MAX)
-        return -EINVAL;
+    if (ring == NULL)
+        return no_such_queue(backend);
+    if (state->num > VRING_BASE_MAX)
+        return backend_wrong(backend, -EINVAL, "a base has 16 bits");
     if (ring->running)
-        return -EBUSY;
+        return backend_wrong(backend, -EBUSY, "another base while the ring runs");
     ring->base = (uint16_t)state->num;
     return 0;
 }
@@ -328,8 +354,10 @@ int backend_set_vring_address(struct vhost_user_backend *backend, struct vhost_u
 {
     const struct vhost_user_vring_address *address = &message->payload.address;
     struct vhost_user_queue *ring = ring_at(backend, address->index);
-    if (ring == NULL || (address->flags & ~VHOST_USER_VRING_F_LOG) != 0)
-        return -EINVAL;
+    if (ring == NULL)
+        return no_such_queue(backend);
+    if ((address->flags & ~VHOST_USER_VRING_F_LOG) != 0)
+        return backend_wrong(backend, -EINVAL, "unknown flags");
     if (!ring->running) {
         ring->address = *address;
         ring->has_address = true;
@@ -358,7 +386,7 @@ int backend_get_vring_base(struct vhost_user_backend *backend, struct vhost_user
 {
     const struct vhost_user_vring_state *state = &message->payload.state;
     if (ring_at(backend, state->index) == NULL)
-        return -EINVAL;
+        return no_such_queue(backend);
     return backend_wait_begin(backend, VHOST_USER_WAIT_VRING_BASE, message, state->index);
 }
 
@@ -368,8 +396,10 @@ int backend_set_vring_line(struct vhost_user_backend *backend, struct vhost_user
     uint64_t index = value & VHOST_USER_VRING_INDEX_MASK;
     bool without = (value & VHOST_USER_VRING_NO_FD) != 0;
     struct vhost_user_queue *ring = ring_at(backend, index);
-    if (ring == NULL || (value & ~(VHOST_USER_VRING_INDEX_MASK | VHOST_USER_VRING_NO_FD)) != 0)
-        return -EINVAL;
+    if (ring == NULL)
+        return no_such_queue(backend);
+    if ((value & ~(VHOST_USER_VRING_INDEX_MASK | VHOST_USER_VRING_NO_FD)) != 0)
+        return backend_wrong(backend, -EINVAL, "unknown flags");
 
     struct queue_task task = {
         .backend = backend,
@@ -402,8 +432,10 @@ int backend_set_vring_enable(struct vhost_user_backend *backend, struct vhost_us
 {
     const struct vhost_user_vring_state *state = &message->payload.state;
     struct vhost_user_queue *ring = ring_at(backend, state->index);
-    if (ring == NULL || state->num > 1)
-        return -EINVAL;
+    if (ring == NULL)
+        return no_such_queue(backend);
+    if (state->num > 1)
+        return backend_wrong(backend, -EINVAL, "a ring is on or off, 1 or 0");
     ring->enabled = state->num == 1;
     if (ring->enabled)
         return backend_ring_start(backend, state->index);

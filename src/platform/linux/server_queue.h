@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * One queue of a served device on its thread: its lines, its turns, its timer. Once it has been placed on a loop, all
+ * of it belongs to that loop's thread; before, to the control thread.
+ */
+#ifndef PLATFORM_LINUX_SERVER_QUEUE_H
+#define PLATFORM_LINUX_SERVER_QUEUE_H
+
+#include "platform/linux/device_queues.h"
+#include "platform/linux/line.h"
+#include "platform/linux/loop.h"
+#include "transports/vhost_user/backend.h"
+#include "virtio/virtio_device.h"
+
+struct server_queue;
+
+/* What a queue needs of its device's port. */
+struct server_queue_port {
+    /*
+     * The handle to watch for what the port has for queue @index, or -1. Asked on the queue's thread. NULL: none for
+     * any queue.
+     */
+    int (*handle)(void *context, unsigned index);
+    bool handle_changes; /* ask after each run, not once */
+    void *context;       /* borrowed */
+};
+
+/* What a queue tells the control thread. */
+#define SERVER_QUEUE_STOPPED 1u  /* it was stopping and has stopped */
+#define SERVER_QUEUE_BROKEN 2u   /* the guest broke the rules */
+#define SERVER_QUEUE_UNUSABLE 4u /* a line of the front end cannot be watched */
+
+struct server_queue_statistics {
+    bool running;
+    bool broken;
+    uint32_t in_flight;
+    uint64_t popped_total, pushed_total, broken_total;
+};
+
+struct server_queue {
+    unsigned index;
+    struct virtio_device *device;
+    struct device_queues *queues;
+    const struct server_queue_port *port; /* borrowed */
+    struct loop *loop;                    /* NULL: not placed yet */
+    struct loop *control;                 /* where to tell */
+    struct loop *own_loop;                /* allocated; NULL: it has no thread of its own */
+    struct line kick, call, error;
+    struct loop_watch kick_watch;
+    struct loop_watch port_watch; /* completions, entropy */
+    bool port_deaf;               /* it has a handle that cannot be watched */
+    struct loop_timer timer;
+    struct loop_task turn;   /* another run, after the others had theirs */
+    unsigned pending_events; /* that came before it was placed */
+    bool polled;
+    uint64_t poll_at_ns, poll_pause_ns, polled_popped;
+    /* to the control thread */
+    struct loop_message message;
+    atomic_uint told; /* SERVER_QUEUE_* */
+    void (*tell)(struct server_queue *queue, unsigned told);
+};
+
+/* @tell is called on the @control loop. Everything is borrowed. */
+void server_queue_init(struct server_queue *queue, unsigned index, struct virtio_device *device,
+                       struct device_queues *queues, const struct server_queue_port *port, struct loop *control,
+                       void (*tell)(struct server_queue *queue, unsigned told));
+/* The device's queue has stopped. Its thread ends, its lines are closed. On the control thread. */
+void server_queue_done(struct server_queue *queue);
+
+/*
+ * Give it a place to run: a thread of its own, or, without @own_thread or when there is none to be had, the control
+ * loop. On the control thread, once.
+ */
+void server_queue_place(struct server_queue *queue, bool own_thread);
+/* Is there a reason to place it? */
+bool server_queue_wants_place(const struct server_queue *queue);
+
+/* Call on its thread; before it has one, here. From the control thread. */
+void server_queue_call(struct server_queue *queue, void (*function)(void *argument), void *argument);
+
+/* The following on its thread, by server_queue_call: as in struct vhost_user_port_class. */
+void server_queue_set_line(struct server_queue *queue, enum vhost_user_line which, int handle);
+void server_queue_set_polled(struct server_queue *queue, bool polled);
+void server_queue_events(struct server_queue *queue, unsigned events);
+void server_queue_close_lines(struct server_queue *queue);
+void server_queue_look(const struct server_queue *queue, struct server_queue_statistics *ret_statistics);
+
+#endif

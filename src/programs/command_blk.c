@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* backplane blk: docs/man/backplane-blk.1 is the reference. */
+#include <errno.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "devices/blk/blk.h"
+#include "platform/linux/blk_backend.h"
+#include "programs/command.h"
+#include "programs/daemon.h"
+
+/* Requests a queue may have in flight: twice the ring that QEMU makes by default. */
+#define BLK_DEPTH_DEFAULT 256
+
+/*
+ * A front end that wants more queues than there are refuses to start, and one queue for each virtual processor is
+ * QEMU's default; queues that nobody uses cost next to nothing.
+ */
+#define BLK_QUEUES_DEFAULT 16
+
+/* Chains of the longest kind are rare; some are kept so that one slow request does not hold up the next. */
+#define BLK_LONG_RUNS 4
+
+#define BLK_SIZE_MAX_MIN 4096 /* a page: drivers cannot split further */
+
+struct blk_command {
+    struct daemon_options daemon;
+    const char *path;
+    bool read_only;
+    const char *serial;
+    uint64_t queues, depth;
+    uint64_t null_bytes;
+    uint64_t limit_iops, limit_bytes_per_s;
+    uint64_t block_size; /* which of blk_block_sizes */
+    uint64_t seg_max, size_max;
+    uint64_t engine; /* which of blk_engines */
+
+    struct disk_image image;
+    struct blk_backend backend;
+    struct device_queues device_queues;
+    struct blk blk;
+};
+
+/* The order of enum blk_engine. */
+static const char *const blk_engines[] = {"auto", "uring", "plain", NULL};
+static_assert(BLK_ENGINE_AUTO == 0 && BLK_ENGINE_URING == 1 && BLK_ENGINE_PLAIN == 2, "order of blk_engines");
+
+static const char *const blk_block_sizes[] = {"auto", "512", "4096", NULL};
+
+static int blk_handle(void *context, unsigned index)
+{
+    const struct blk_command *command = context;
+    return blk_backend_handle(&command->backend, index);
+}
+
+static uint64_t blk_count(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static json_t *blk_statistics(void *context)
+{
+    struct blk_command *command = context;
+    const struct blk_counters *counters = &command->blk.counters;
+    struct blk_backend_counters host;
+    blk_backend_count(&command->backend, &host);
+    return json_pack("{s:s, s:I, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "engine",
+                     blk_engine_name(command->backend.engine), "size_bytes",
+                     (json_int_t)(atomic_load(&command->blk.capacity_sectors) * VIRTIO_BLK_SECTOR_BYTES), "read_only",
+                     command->blk.options.read_only, "writeback", (bool)atomic_load(&command->blk.writeback), "reads",
+                     (json_int_t)blk_count(&counters->reads), "read_bytes",
+                     (json_int_t)blk_count(&counters->read_bytes), "writes", (json_int_t)blk_count(&counters->writes),
+                     "write_bytes", (json_int_t)blk_count(&counters->write_bytes), "flushes",
+                     (json_int_t)blk_count(&counters->flushes), "discards", (json_int_t)blk_count(&counters->discards),
+                     "write_zeroes", (json_int_t)blk_count(&counters->zeroes), "ids",
+                     (json_int_t)blk_count(&counters->ids), "failed", (json_int_t)blk_count(&counters->failed),
+                     "unsupported", (json_int_t)blk_count(&counters->unsupported), "host_operations",
+                     (json_int_t)host.operations, "host_calls", (json_int_t)host.calls);
+}
+
+static int blk_resize_command(void *context, bool may_shrink, uint64_t *ret_bytes, char *error, size_t error_bytes)
+{
+    struct blk_command *command = context;
+    uint64_t bytes, before = atomic_load(&command->blk.capacity_sectors) * VIRTIO_BLK_SECTOR_BYTES;
+    if (!command->path) {
+        snprintf(error, error_bytes, "a null disk has no file to follow");
+        return -ENOTSUP;
+    }
+    int r = disk_image_refresh_size(&command->image, &bytes);
+    if (r < 0) {
+        snprintf(error, error_bytes, "cannot find out the size of %s: %s", command->path, strerror(-r));
+        return r;
+    }
+    bytes = align_down(bytes, VIRTIO_BLK_SECTOR_BYTES);
+    if (bytes == 0 || (bytes < before && !may_shrink)) {
+        snprintf(error, error_bytes, "%s has shrunk from %llu to %llu bytes; --shrink takes that away from the guest",
+                 command->path, (unsigned long long)before, (unsigned long long)bytes);
+        return -EINVAL;
+    }
+    *ret_bytes = bytes;
+    if (bytes == before)
+        return 0;
+    blk_resize(&command->blk, bytes);
+    return 1;
+}
+
+static struct blk_options blk_device_options(const struct blk_command *command)
+{
+    const struct disk_image *image = &command->image;
+    bool file = command->path != NULL;
+    uint32_t block_bytes = command->block_size == 2                                       ? 4096
+                           : file && image->logical_block_bytes > VIRTIO_BLK_SECTOR_BYTES ? 4096
+                                                                                          : VIRTIO_BLK_SECTOR_BYTES;
+    struct blk_options options = {
+        .size_bytes = file ? image->size_bytes : command->null_bytes,
+        .block_bytes = block_bytes,
+        .physical_bytes = file && image->physical_block_bytes > block_bytes ? image->physical_block_bytes : block_bytes,
+        .optimal_io_bytes = file ? image->optimal_io_bytes : 0,
+        .seg_max = (uint32_t)command->seg_max,
+        .size_max = (uint32_t)command->size_max,
+        .limit_iops = command->limit_iops,
+        .limit_bytes_per_s = command->limit_bytes_per_s,
+        .discard_granularity_bytes = file ? image->discard_granularity_bytes : 0,
+        .read_only = command->read_only,
+        .discard = file && !command->read_only && image->discard,
+        .write_zeroes = file && !command->read_only,
+        .write_cache = file && !command->read_only,
+    };
+    if (command->serial)
+        memcpy(options.serial, command->serial, strlen(command->serial));
+    return options;
+}
+
+static int blk_serve(struct blk_command *command)
+{
+    const struct blk_options options = blk_device_options(command);
+    int r = blk_init(&command->blk, command->device_queues.queues, (uint16_t)command->queues, command->backend.port,
+                     &options);
+    if (r < 0)
+        return daemon_complain(EXIT_FAILED, "blk", "cannot make a disk of %llu bytes in blocks of %u: %s",
+                               (unsigned long long)options.size_bytes, options.block_bytes, strerror(-r));
+    const struct daemon_device device = {
+        .name = "blk",
+        .device = &command->blk.device,
+        .queues = &command->device_queues,
+        .queue_port = {.handle = blk_handle, .context = command},
+        .own_threads = true,
+        .statistics = blk_statistics,
+        .resize = blk_resize_command,
+        .context = command,
+    };
+    return daemon_run(&command->daemon, &device);
+}
+
+static int blk_open_backend(struct blk_command *command)
+{
+    char error[OPTIONS_ERROR_BYTES] = "";
+    const struct blk_backend_options options = {
+        .engine = command->path ? (enum blk_engine)command->engine : BLK_ENGINE_NULL,
+        .image = command->path ? &command->image : NULL,
+        .queues = (unsigned)command->queues,
+        .depth = (unsigned)command->depth,
+    };
+    if (blk_backend_open(&command->backend, &options, error, sizeof(error)) < 0)
+        return daemon_complain(EXIT_FAILED, "blk", "%s", error);
+
+    int status = EXIT_FAILED;
+    const struct virtq_arena_shape shape = {
+        .slots = (uint16_t)command->depth,
+        .medium_runs = (uint16_t)command->depth,
+        .long_runs = BLK_LONG_RUNS,
+        .request_bytes = blk_request_bytes(),
+    };
+    if (device_queues_open(&command->device_queues, (unsigned)command->queues, &shape) < 0) {
+        daemon_complain(0, "blk", "out of memory");
+    } else {
+        status = blk_serve(command);
+        device_queues_close(&command->device_queues);
+    }
+    blk_backend_close(&command->backend);
+    return status;
+}
+
+static int blk_open_image(struct blk_command *command)
+{
+    char error[DISK_IMAGE_ERROR_BYTES];
+    const struct disk_image_options options = {.path = command->path, .read_only = command->read_only};
+    if (!command->path)
+        return blk_open_backend(command);
+    if (disk_image_open(&command->image, &options, error, sizeof(error)) < 0)
+        return daemon_complain(EXIT_FAILED, "blk", "%s", error);
+    int status = blk_open_backend(command);
+    disk_image_close(&command->image);
+    return status;
+}
+
+static int blk_check(const struct blk_command *command)
+{
+    if (!command->path && command->null_bytes == 0)
+        return daemon_complain(EXIT_WRONG_USE, "blk", "which disk? Give --blk-file=PATH");
+    if (command->path && command->null_bytes != 0)
+        return daemon_complain(EXIT_WRONG_USE, "blk", "--blk-file and --blk-null are both given; choose one");
+    if (command->serial && strlen(command->serial) > VIRTIO_BLK_ID_BYTES)
+        return daemon_complain(EXIT_WRONG_USE, "blk", "--serial=%s: give at most %d characters", command->serial,
+                               VIRTIO_BLK_ID_BYTES);
+    if (command->size_max != 0 && command->size_max % VIRTIO_BLK_SECTOR_BYTES != 0)
+        return daemon_complain(EXIT_WRONG_USE, "blk", "--size-max=%llu: give a multiple of %d",
+                               (unsigned long long)command->size_max, VIRTIO_BLK_SECTOR_BYTES);
+    return -1;
+}
+
+static uint64_t blk_queues_default(void)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    return processors > BLK_QUEUES_DEFAULT ? u64_min((uint64_t)processors, BLK_QUEUES_MAX) : BLK_QUEUES_DEFAULT;
+}
+
+int command_blk(int count, char **arguments)
+{
+    struct blk_command command = {
+        .daemon.log_level = LOG_LEVEL_ERROR, .queues = blk_queues_default(), .depth = BLK_DEPTH_DEFAULT};
+    struct option table[] = {
+        option_text("blk-file", &command.path, "PATH", "the raw image or block device to serve"),
+        option_flag("read-only", &command.read_only, "let nobody write"),
+        option_text("serial", &command.serial, "TEXT", "the serial number a guest finds, up to 20 characters"),
+        option_number("queues", &command.queues, 1, BLK_QUEUES_MAX,
+                      "the most queues a front end may use: 16, or more on larger hosts"),
+        option_number("queue-depth", &command.depth, 1, VIRTQ_SLOTS_MAX,
+                      "requests in flight for each queue: 256 unless given"),
+        option_choice("engine", &command.engine, blk_engines, "ENGINE", "auto (the default), uring or plain"),
+        option_choice("block-size", &command.block_size, blk_block_sizes, "BYTES",
+                      "the disk's logical block: auto (the default), 512 or 4096"),
+        option_number("seg-max", &command.seg_max, 1, VIRTQ_INDIRECT_MAX - 2,
+                      "pieces a request may have: 126 unless given"),
+        option_bytes("size-max", &command.size_max, BLK_SIZE_MAX_MIN, UINT32_MAX,
+                     "bytes a piece may have: no limit unless given"),
+        option_number("limit-iops", &command.limit_iops, 1, UINT32_MAX, "requests a second, all queues together"),
+        option_bytes("limit-bytes-per-s", &command.limit_bytes_per_s, VIRTIO_BLK_SECTOR_BYTES, INT64_MAX,
+                     "bytes read and written a second, all queues together"),
+        option_bytes("blk-null", &command.null_bytes, VIRTIO_BLK_SECTOR_BYTES, INT64_MAX,
+                     "instead of a file, a disk that does nothing, for measurement"),
+        DAEMON_OPTION_ROWS(&command.daemon),
+    };
+    if (options_ask(arguments, count, "print-capabilities")) {
+        puts("{\"type\": \"block\", \"features\": [\"read-only\", \"blk-file\"]}");
+        return EXIT_DONE;
+    }
+    int status = daemon_parse("blk",
+                              "usage: backplane blk --blk-file=PATH [options] --socket-path=PATH | --fd=N\n\n"
+                              "Serve a disk to a virtual machine.\n\n",
+                              table, ARRAY_SIZE(table), arguments, count, &command.daemon);
+    if (status >= 0)
+        return status;
+    status = blk_check(&command);
+    if (status >= 0)
+        return status;
+    daemon_take_signals();
+    return blk_open_image(&command);
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * The commands of the control socket. Each line is a JSON object with "command"; each answer is one with "ok", and
+ * "error" when that is false. docs/man/backplane-ctl.1 is the reference.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "programs/daemon.h"
+
+/* Nesting that a command may have: it has none. */
+static json_t *daemon_refuse(const char *text)
+{
+    return json_pack("{s:b, s:s}", "ok", 0, "error", text);
+}
+
+static const char *daemon_state_name(const struct vhost_user_server *server)
+{
+    switch (server->state) {
+    case VHOST_USER_SERVER_WAITING:
+        return "waiting";
+    case VHOST_USER_SERVER_CONNECTED:
+        return "connected";
+    case VHOST_USER_SERVER_LEAVING:
+        return "leaving";
+    default:
+        return "ended";
+    }
+}
+
+/* The queues that a front end has ever used. */
+static json_t *daemon_queue_statistics(struct daemon *daemon)
+{
+    json_t *list = json_array();
+    for (unsigned i = 0; list && i < daemon->server.queue_count; i++) {
+        struct server_queue_statistics look;
+        if (!daemon->server.server_queues[i].loop)
+            continue;
+        vhost_user_server_look(&daemon->server, i, &look);
+        json_array_append_new(list,
+                              json_pack("{s:i, s:b, s:b, s:I, s:I, s:I, s:I}", "index", (int)i, "running", look.running,
+                                        "broken", look.broken, "in_flight", (json_int_t)look.in_flight, "popped",
+                                        (json_int_t)look.popped_total, "pushed", (json_int_t)look.pushed_total,
+                                        "times_broken", (json_int_t)look.broken_total));
+    }
+    return list;
+}
+
+static json_t *daemon_statistics(struct daemon *daemon, const json_t *command)
+{
+    const struct vhost_user_server *server = &daemon->server;
+    (void)command;
+    json_t *own = daemon->device->statistics(daemon->device->context);
+    return json_pack("{s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "ok", 1, "device", daemon->device->name, "state",
+                     daemon_state_name(server), "front_ends", (json_int_t)server->connections_total,
+                     "front_ends_refused", (json_int_t)server->refused_total, "messages",
+                     (json_int_t)server->backend.messages_total, "messages_refused",
+                     (json_int_t)server->backend.refused_total, daemon->device->name, own ? own : json_null(), "queues",
+                     daemon_queue_statistics(daemon));
+}
+
+static json_t *daemon_resize(struct daemon *daemon, const json_t *command)
+{
+    char error[OPTIONS_ERROR_BYTES];
+    uint64_t bytes;
+    if (!daemon->device->resize)
+        return daemon_refuse("this device has no size");
+    bool may_shrink = json_is_true(json_object_get(command, "shrink"));
+    int r = daemon->device->resize(daemon->device->context, may_shrink, &bytes, error, sizeof(error));
+    if (r < 0)
+        return daemon_refuse(error);
+    bool told = r > 0 && vhost_user_server_config_changed(&daemon->server);
+    return json_pack("{s:b, s:I, s:b, s:b}", "ok", 1, "size_bytes", (json_int_t)bytes, "changed", r > 0,
+                     "front_end_told", told);
+}
+
+static json_t *daemon_quit(struct daemon *daemon, const json_t *command)
+{
+    (void)command;
+    daemon_stop(daemon);
+    return json_pack("{s:b}", "ok", 1);
+}
+
+static const struct {
+    const char *name;
+    json_t *(*serve)(struct daemon *daemon, const json_t *command);
+} daemon_commands[] = {
+    {"stats", daemon_statistics},
+    {"resize", daemon_resize},
+    {"quit", daemon_quit},
+};
+
+static json_t *daemon_serve_line(struct daemon *daemon, const char *line, size_t length)
+{
+    json_error_t error;
+    if (!line)
+        return daemon_refuse("the line is too long");
+    json_t *command = json_loadb(line, length, JSON_REJECT_DUPLICATES, &error);
+    if (!json_is_object(command)) {
+        json_decref(command);
+        return daemon_refuse("not a JSON object on one line");
+    }
+    json_t *answer = NULL;
+    const char *name = json_string_value(json_object_get(command, "command"));
+    for (size_t i = 0; name && i < ARRAY_SIZE(daemon_commands); i++) {
+        if (strcmp(name, daemon_commands[i].name) == 0) {
+            answer = daemon_commands[i].serve(daemon, command);
+            break;
+        }
+    }
+    json_decref(command);
+    return answer ? answer : daemon_refuse("unknown command; there are stats, resize and quit");
+}
+
+char *daemon_answer(void *context, const char *line, size_t length)
+{
+    json_t *answer = daemon_serve_line(context, line, length);
+    char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
+    json_decref(answer);
+    if (!text)
+        return NULL;
+    size_t bytes = strlen(text);
+    char *ended = realloc(text, bytes + 2);
+    if (!ended) {
+        free(text);
+        return NULL;
+    }
+    memcpy(ended + bytes, "\n", 2);
+    return ended;
+}

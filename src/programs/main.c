@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* The program: find the command, run it. */
+#include <stdio.h>
+#include <string.h>
+
+#include "programs/command.h"
+#include "programs/daemon.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int count, char **arguments);
+    const char *help;
+} commands[] = {
+    {"blk", command_blk, "serve a file or block device as a virtio disk"},
+    {"rng", command_rng, "serve entropy"},
+    {"ctl", command_ctl, "ask a running device: stats, resize, quit"},
+};
+
+static void print_help(void)
+{
+    puts("usage: backplane COMMAND [options]\n\n"
+         "Devices for virtual machines, by vhost-user.\n");
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+        printf("  %-6s%s\n", commands[i].name, commands[i].help);
+    puts("\n  --help, --version\n\n"
+         "`backplane COMMAND --help` lists a command's options.");
+}
+
+/* What was printed must have arrived, or the exit status would lie. */
+static int finish(int status)
+{
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return daemon_complain(EXIT_FAILED, "", "cannot write to standard output");
+    return status;
+}
+
+int main(int count, char **arguments)
+{
+    const char *name = count > 1 ? arguments[1] : NULL;
+    if (!name)
+        return daemon_complain(EXIT_WRONG_USE, "", "which command? There are blk, rng and ctl; --help says more");
+    if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
+        print_help();
+        return finish(EXIT_DONE);
+    }
+    if (strcmp(name, "--version") == 0) {
+        puts("backplane " BACKPLANE_VERSION);
+        return finish(EXIT_DONE);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        if (strcmp(name, commands[i].name) == 0)
+            return finish(commands[i].run(count - 2, arguments + 2));
+    }
+    return daemon_complain(EXIT_WRONG_USE, "", "unknown command %s; there are blk, rng and ctl", name);
+}

@@ -468,6 +468,29 @@ static void offers_no_feature_of_its_own_and_has_no_configuration(void **state)
     assert_true(virtio_device_config_write(&world->rng.device, 0, &byte, 1) < 0);
 }
 
+static int setup_windows(void **state)
+{
+    *state = make(0, (struct device_rig_shape){.windows = true, .ring_size = 64});
+    return 0;
+}
+
+static void touches_no_page_outside_its_window(void **state)
+{
+    struct world *world = *state;
+    size_t idle = window_access_mapped(&world->rig.window);
+
+    for (unsigned i = 0; i < 4; i++)
+        ask(world, 6000); /* over pages that do not follow each other in this process */
+    world->source.left = 3 * RNG_REQUEST_BYTES_MAX;
+    run(world);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(used(world), RNG_REQUEST_BYTES_MAX);
+    assert_int_equal(used(world), -1);
+    assert_int_equal(window_access_mapped(&world->rig.window), idle); /* the request put back holds nothing */
+    virtio_device_queue_stop(world->rig.device, 0);
+    assert_int_equal(window_access_mapped(&world->rig.window), 0);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -495,6 +518,7 @@ int main(void)
         LIMITED_TEST(pays_nothing_when_the_source_is_dry),
         TEST(serves_more_requests_than_one_burst),
         TEST(refuses_a_malformed_chain_and_needs_a_reset),
+        cmocka_unit_test_setup_teardown(touches_no_page_outside_its_window, setup_windows, teardown),
         TEST(offers_no_feature_of_its_own_and_has_no_configuration),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

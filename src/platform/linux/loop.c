@@ -187,12 +187,15 @@ static void loop_tell_timers(struct loop *loop)
         return;
     /* Those due now: one that arms itself anew for the past waits for the next turn, so that nobody starves. */
     uint64_t now_ns = loop_now_ns();
-    unsigned due = 0;
-    for (const struct loop_timer *timer = loop->timers; timer && timer->at_ns <= now_ns; timer = timer->next)
-        due++;
-    for (; due > 0 && loop->timers && loop->timers->at_ns <= now_ns; due--) {
-        struct loop_timer *timer = loop->timers;
-        loop->timers = timer->next;
+    struct loop_timer **end = &loop->timers;
+    while (*end && (*end)->at_ns <= now_ns)
+        end = &(*end)->next;
+    loop->due = loop->timers;
+    loop->timers = *end;
+    *(end == &loop->timers ? &loop->due : end) = NULL;
+    while (loop->due) {
+        struct loop_timer *timer = loop->due;
+        loop->due = timer->next;
         timer->at_ns = 0;
         timer->expired(timer);
     }
@@ -312,7 +315,9 @@ void loop_timer_set(struct loop *loop, struct loop_timer *timer, uint64_t at_ns)
         return;
     if (timer->at_ns != 0) {
         struct loop_timer **link = &loop->timers;
-        while (*link != timer)
+        while (*link && *link != timer)
+            link = &(*link)->next;
+        for (link = *link ? link : &loop->due; *link != timer;)
             link = &(*link)->next;
         *link = timer->next;
     }

@@ -62,6 +62,7 @@ struct loop {
     struct epoll_event events[LOOP_EVENTS_MAX];
     int event_next, event_count; /* of events: what is still to be told */
     struct loop_timer *timers;   /* armed ones, the earliest first */
+    struct loop_timer *due;      /* expired ones that are still to be told */
     struct loop_task *tasks;     /* in order of arrival */
     struct loop_task *tasks_last;
     uint64_t round;       /* of tasks */

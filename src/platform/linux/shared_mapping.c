@@ -121,8 +121,7 @@ int shared_mapping_open(int handle, uint64_t offset, uint64_t bytes, int fault_h
     if (base == MAP_FAILED)
         return -errno;
     madvise(base, (size_t)whole, MADV_DONTDUMP); /* a core of ours holds none of the guest's secrets */
-    if (slots_used == 0)
-        shared_mapping_catch();
+    shared_mapping_catch(); /* each time: others in the process set handlers too, and mappings are rare */
     if (index == slots_used)
         slots_used++;
     slots[index].bytes = (size_t)whole;

@@ -128,6 +128,18 @@ suites()
 
 runner=()
 
+# tap PART NAME COMMAND...: a program that prints TAP, one result for each of its lines.
+tap()
+{
+    local part=$1 output=$logs/$1-$2.tap
+    shift 2
+    "$@" >"$output" 2>"$output.err" || {
+        show_failure "$part" "$output"
+        show_failure "$part" "$output.err"
+    }
+    tools/test-results tap "$part" "$output" "$results/$job.tsv"
+}
+
 # ---- jobs
 
 job_gcc()
@@ -218,7 +230,7 @@ job_cross()
 job_layers()
 {
     check layers "include check" tools/check-layers
-    check layers "the checks find planted offences" tools/checks_test.py
+    tap layers planted tools/checks_test.py
     # The archives as they are released, and as they are tested.
     suites_release layers
 }
@@ -276,20 +288,14 @@ fuzz_one()
 
 job_install()
 {
-    check install "meson install and a program built against it" tests/install/run
+    build install gcc && tap install run tests/install/run build "$root/build-test/gcc/tests/install/drive_echo"
 }
 
 job_guest()
 {
-    local output=$logs/guest.tap options=()
+    local options=()
     [ "$BACKPLANE_LONG" = no ] || options=(--long)
-    if [ ! -x tests/guest/run.py ]; then
-        record fail guest "runs" "tests/guest/run.py is missing"
-        return
-    fi
-    tests/guest/run.py "${options[@]}" >"$output" 2>"$logs/guest.log" ||
-        { show_failure guest "$output"; show_failure guest "$logs/guest.log"; }
-    tools/test-results tap guest "$output" "$results/$job.tsv"
+    tap guest run tests/guest/run.py "${options[@]}"
 }
 
 # ---- the run

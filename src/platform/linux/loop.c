@@ -138,7 +138,7 @@ static int loop_wait(struct loop *loop, uint64_t timeout_ns)
     return epoll_wait(loop->epoll_handle, loop->events, LOOP_EVENTS_MAX, (int)timeout_ms);
 }
 
-static uint64_t loop_timeout_ns(const struct loop *loop)
+uint64_t loop_timeout_ns(const struct loop *loop)
 {
     if (loop->tasks)
         return 0;
@@ -212,21 +212,27 @@ static void loop_run_tasks(struct loop *loop)
     }
 }
 
+int loop_turn(struct loop *loop, uint64_t wait_ns_max)
+{
+    loop->waits_total++;
+    loop->event_count = loop_wait(loop, u64_min(loop_timeout_ns(loop), wait_ns_max));
+    if (loop->event_count < 0) {
+        loop->event_count = 0;
+        if (errno != EINTR)
+            return -errno;
+    }
+    loop_tell_watches(loop);
+    loop_tell_timers(loop);
+    loop_run_tasks(loop);
+    return 0;
+}
+
 int loop_run(struct loop *loop)
 {
-    while (!atomic_load(&loop->stopping)) {
-        loop->waits_total++;
-        loop->event_count = loop_wait(loop, loop_timeout_ns(loop));
-        if (loop->event_count < 0) {
-            loop->event_count = 0;
-            if (errno != EINTR)
-                return -errno;
-        }
-        loop_tell_watches(loop);
-        loop_tell_timers(loop);
-        loop_run_tasks(loop);
-    }
-    return 0;
+    int r = 0;
+    while (r == 0 && !atomic_load(&loop->stopping))
+        r = loop_turn(loop, UINT64_MAX);
+    return r;
 }
 
 static void loop_stuck_signal(int number)

@@ -83,6 +83,12 @@ void loop_done(struct loop *loop);
 
 /* Serve until loop_stop. 0, or what epoll failed with. */
 int loop_run(struct loop *loop);
+/*
+ * For whoever has a loop of his own, in which this one's epoll_handle is polled for reading: one turn, which waits for
+ * something to do up to @wait_ns_max; and how long to poll, 0 being not at all and UINT64_MAX until it is readable.
+ */
+int loop_turn(struct loop *loop, uint64_t wait_ns_max);
+uint64_t loop_timeout_ns(const struct loop *loop);
 /* Serve on a new thread, small in stack, from now until loop_stop or loop_done. -EAGAIN, -ENOMEM: no thread. */
 int loop_start_thread(struct loop *loop, const char *name);
 /* From any thread, and from inside. */

@@ -88,7 +88,8 @@ def summary(rounds):
     cpu = [one["backend_cpu_ns_per_request"] for one in rounds]
     iops = [one["iops"] for one in rounds]
     return {"iops": statistics.median(iops), "iops_spread": spread(iops), "cpu_ns": statistics.median(cpu),
-            "cpu_ns_spread": spread(cpu), "requests_per_kick": statistics.median(o["requests_per_kick"] for o in rounds)}
+            "cpu_ns_spread": spread(cpu),
+            "requests_per_kick": statistics.median(o["requests_per_kick"] for o in rounds)}
 
 
 def table(name, rows, reference):

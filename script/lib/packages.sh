@@ -38,7 +38,6 @@ lint   cppcheck                 static analysis, a second view
 lint   codespell                spelling
 lint   shellcheck               static analysis of shell scripts
 lint   man-db                   checks the manual pages
-lint   groff                    checks the manual pages
 cross  gcc-aarch64-linux-gnu    compiles for arm64
 cross  libc6-dev-arm64-cross    the arm64 C library
 cross  qemu-user                runs arm64 programs

@@ -187,7 +187,7 @@ job_coverage()
 
 coverage_floor()
 {
-    gcovr --root . --object-directory build-test/coverage --filter src/ --exclude '.*_(test|fuzz)\.c' \
+    gcovr --root . --object-directory build-test/coverage --filter src/ --exclude '.*_(test|fuzz)(_rig)?\.[ch]' \
         --exclude-unreachable-branches --txt build-test/coverage.txt --json-summary build-test/coverage.json \
         build-test/coverage || return 1
     cat build-test/coverage.txt

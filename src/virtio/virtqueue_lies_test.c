@@ -36,12 +36,16 @@ static void put_entry(uint64_t table, unsigned index, uint64_t address, uint32_t
     put_le16(entry + 14, next);
 }
 
-/* The chain is refused; the arena has lost nothing; the queue answers 0 from then on, and once only with an error. */
-static void assert_broken(void)
+/*
+ * The chain is refused for @reason and no other; the arena has lost nothing; the queue answers 0 from then on, and once
+ * only with an error.
+ */
+static void assert_broken(const char *reason)
 {
     struct virtq_chain *chain;
     assert_int_equal(virtqueue_pop(&rig.queue, &chain, 1), -EPROTO);
     assert_true(rig.queue.broken);
+    assert_string_equal(rig.queue.broken_reason, reason);
     assert_int_equal(virtqueue_pop(&rig.queue, &chain, 1), 0);
     assert_int_equal(rig.queue.broken_total, 1);
     assert_int_equal(rig.queue.out_count, 0);
@@ -58,7 +62,7 @@ static void a_chain_that_loops(void **state)
     fake_driver_desc(&rig.driver, 0, RIG_DATA, 4, NEXT, 1);
     fake_driver_desc(&rig.driver, 1, RIG_DATA, 4, NEXT, 0);
     offer(0);
-    assert_broken();
+    assert_broken("a chain that loops");
 }
 
 static void a_descriptor_that_follows_itself(void **state)
@@ -67,7 +71,7 @@ static void a_descriptor_that_follows_itself(void **state)
     given(1024);
     fake_driver_desc(&rig.driver, 7, RIG_DATA, 0, NEXT, 7);
     offer(7);
-    assert_broken();
+    assert_broken("a chain that loops");
 }
 
 static void a_chain_as_long_as_the_ring_is_no_lie(void **state)
@@ -85,7 +89,7 @@ static void a_head_outside_the_ring(void **state)
     (void)state;
     given(8);
     offer(8);
-    assert_broken();
+    assert_broken("a head outside the descriptor table");
 }
 
 static void a_next_outside_the_ring(void **state)
@@ -94,7 +98,7 @@ static void a_next_outside_the_ring(void **state)
     given(8);
     fake_driver_desc(&rig.driver, 0, RIG_DATA, 4, NEXT, 8);
     offer(0);
-    assert_broken();
+    assert_broken("a next descriptor outside the descriptor table");
 }
 
 static void a_next_outside_the_ring_is_not_looked_at_without_the_flag(void **state)
@@ -113,7 +117,7 @@ static void a_readable_buffer_after_a_writable_one(void **state)
     fake_driver_desc(&rig.driver, 0, RIG_DATA, 4, WRITE | NEXT, 1);
     fake_driver_desc(&rig.driver, 1, RIG_DATA, 4, 0, 0);
     offer(0);
-    assert_broken();
+    assert_broken("a readable descriptor after a writable one");
 }
 
 static void a_readable_buffer_after_a_writable_one_without_bytes(void **state)
@@ -123,7 +127,7 @@ static void a_readable_buffer_after_a_writable_one_without_bytes(void **state)
     fake_driver_desc(&rig.driver, 0, RIG_DATA, 0, WRITE | NEXT, 1);
     fake_driver_desc(&rig.driver, 1, RIG_DATA, 4, 0, 0);
     offer(0);
-    assert_broken();
+    assert_broken("a readable descriptor after a writable one");
 }
 
 static void buffers_outside_memory(void **state)
@@ -149,7 +153,7 @@ static void buffers_outside_memory(void **state)
         fake_driver_desc(&rig.driver, 0, RIG_DATA, 4, NEXT, 1);
         fake_driver_desc(&rig.driver, 1, buffers[i].address, buffers[i].length, WRITE, 0);
         offer(0);
-        assert_broken();
+        assert_broken("a buffer outside memory");
     }
 }
 
@@ -167,7 +171,7 @@ static void an_index_that_runs_ahead_of_the_ring(void **state)
     (void)state;
     given(8);
     fake_driver_set_avail_index(&rig.driver, 9);
-    assert_broken();
+    assert_broken("an available index that jumps by more than the ring's size");
 }
 
 static void an_index_that_goes_back(void **state)
@@ -175,7 +179,7 @@ static void an_index_that_goes_back(void **state)
     (void)state;
     rig_build(&(struct rig_options){.size = 8, .base = 100});
     fake_driver_set_avail_index(&rig.driver, 99);
-    assert_broken();
+    assert_broken("an available index that jumps by more than the ring's size");
 }
 
 static void a_full_ring_is_no_lie(void **state)
@@ -240,7 +244,7 @@ static void a_table_without_the_feature(void **state)
     rig_build(&(struct rig_options){.size = 8, .no_indirect = true});
     put_entry(TABLE, 0, RIG_DATA, 4, 0, 0);
     offer_table(16);
-    assert_broken();
+    assert_broken("an indirect descriptor that was not negotiated");
 }
 
 static void a_table_that_goes_on_in_the_ring(void **state)
@@ -251,7 +255,7 @@ static void a_table_that_goes_on_in_the_ring(void **state)
     fake_driver_desc(&rig.driver, 0, TABLE, 16, INDIRECT | NEXT, 1);
     fake_driver_desc(&rig.driver, 1, RIG_DATA, 4, 0, 0);
     offer(0);
-    assert_broken();
+    assert_broken("an indirect descriptor with a next one");
 }
 
 static void a_table_in_a_table(void **state)
@@ -261,18 +265,25 @@ static void a_table_in_a_table(void **state)
     put_entry(TABLE, 0, TABLE + 0x100, 16, INDIRECT, 0);
     put_entry(TABLE + 0x100, 0, RIG_DATA, 4, 0, 0);
     offer_table(16);
-    assert_broken();
+    assert_broken("an indirect table in an indirect table");
 }
 
 static void a_table_of_a_bad_length(void **state)
 {
     (void)state;
-    static const uint32_t lengths[] = {0, 1, 15, 17, 16 * 1024 + 16, UINT32_MAX, 0xfffffff0};
-    for (unsigned i = 0; i < ARRAY_SIZE(lengths); i++) {
+    static const uint32_t odd[] = {0, 1, 15, 17, 16 * 1024 + 15, UINT32_MAX};
+    for (unsigned i = 0; i < ARRAY_SIZE(odd); i++) {
         given(8);
         put_entry(TABLE, 0, RIG_DATA, 4, 0, 0);
-        offer_table(lengths[i]);
-        assert_broken();
+        offer_table(odd[i]);
+        assert_broken("an indirect table that is not made of descriptors");
+    }
+    static const uint32_t large[] = {16 * 1024 + 16, 16 * 65536, 0xfffffff0};
+    for (unsigned i = 0; i < ARRAY_SIZE(large); i++) {
+        given(8);
+        put_entry(TABLE, 0, RIG_DATA, 4, 0, 0);
+        offer_table(large[i]);
+        assert_broken("an indirect table of more than 1024 descriptors");
     }
 }
 
@@ -286,7 +297,8 @@ static void a_table_outside_memory(void **state)
         put_entry(RIG_HIGH_BASE + RIG_HIGH_BYTES - 16, 0, RIG_DATA, 4, NEXT, 1);
         fake_driver_desc(&rig.driver, 0, addresses[i], 32, INDIRECT, 0);
         offer(0);
-        assert_broken();
+        assert_broken(addresses[i] > UINT64_MAX - 32 ? "an indirect table whose address wraps"
+                                                     : "an indirect table outside memory");
     }
 }
 
@@ -298,7 +310,7 @@ static void a_table_whose_next_is_outside_it(void **state)
     put_entry(TABLE, 1, RIG_DATA, 4, 0, 0);
     put_entry(TABLE, 2, RIG_DATA, 4, 0, 0);
     offer_table(32);
-    assert_broken();
+    assert_broken("a next descriptor outside its indirect table");
 }
 
 static void a_table_that_loops(void **state)
@@ -308,7 +320,7 @@ static void a_table_that_loops(void **state)
     put_entry(TABLE, 0, RIG_DATA, 0, NEXT, 1);
     put_entry(TABLE, 1, RIG_DATA, 0, NEXT, 0);
     offer_table(32);
-    assert_broken();
+    assert_broken("an indirect table whose chain loops");
 }
 
 static void a_readable_buffer_in_a_table_after_a_writable_one_in_the_ring(void **state)
@@ -319,7 +331,7 @@ static void a_readable_buffer_in_a_table_after_a_writable_one_in_the_ring(void *
     fake_driver_desc(&rig.driver, 0, RIG_DATA, 4, WRITE | NEXT, 1);
     fake_driver_desc(&rig.driver, 1, TABLE, 16, INDIRECT, 0);
     offer(0);
-    assert_broken();
+    assert_broken("a readable descriptor after a writable one");
 }
 
 /* Limits of a chain. */
@@ -334,7 +346,7 @@ static void more_pieces_than_any_chain_may_have(void **state)
     fake_driver_desc(&rig.driver, 0, RIG_DATA, 4, NEXT, 1);
     fake_driver_desc(&rig.driver, 1, TABLE, 16 * 1024, INDIRECT, 0);
     offer(0);
-    assert_broken();
+    assert_broken("a chain of more pieces than any driver needs");
 }
 
 static void pieces_that_regions_multiply_are_bounded_too(void **state)
@@ -344,7 +356,7 @@ static void pieces_that_regions_multiply_are_bounded_too(void **state)
     for (unsigned i = 0; i < 600; i++)
         put_entry(TABLE, i, RIG_HIGH_BASE - 1, 2, i < 599 ? NEXT : 0, (uint16_t)(i + 1));
     offer_table(16 * 600);
-    assert_broken();
+    assert_broken("a chain of more pieces than any driver needs");
 }
 
 static void a_side_of_4_gib_or_more(void **state)
@@ -365,7 +377,7 @@ static void a_side_of_4_gib_or_more(void **state)
         offer(0);
         if (too_long) {
             /* 2.7.4; and the used length, of 32 bits, could not say how much was written. */
-            assert_broken();
+            assert_broken("a chain of 4 GiB or more");
         } else {
             struct virtq_chain *chain = rig_pop();
             assert_int_equal(chain->readable_bytes + chain->writable_bytes, UINT32_MAX);

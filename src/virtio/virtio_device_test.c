@@ -1,0 +1,725 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* The contract, with a device that does what each test tells it to. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+
+#include "virtio/virtio_device.h"
+#include "virtio/virtq_test_rig.h"
+
+#define TEST_FEATURE (UINT64_C(1) << 3)
+#define FORBIDDEN_FEATURE (UINT64_C(1) << 4)
+
+enum { HELD_MAX = 16 };
+
+/* What the device does when it is called. */
+enum conduct {
+    COMPLETE, /* push at once */
+    HOLD,     /* keep: the port is at it */
+    PUT_BACK, /* unpop: not now */
+    IGNORE,   /* not even look */
+};
+
+static struct {
+    struct virtio_device device;
+    enum conduct conduct;
+    unsigned runs, wakes, starts, stops, resets;
+    int run_answer; /* instead of what the ring says, when not 0 */
+    int wake_answer;
+    unsigned complete_on_wake;
+    bool kicks_seen_in_run;
+    bool offer_at_end_of_run;
+    bool complete_in_stop;
+    struct virtq_chain *held[HELD_MAX];
+    unsigned held_count;
+    uint32_t value; /* state and configuration space */
+} model;
+
+static const struct fake_piece byte_out = {.address = RIG_DATA, .length = 1, .writable = true};
+
+static bool offer_one(void)
+{
+    assert_true(fake_driver_add(&rig.driver, &byte_out, 1) >= 0);
+    return fake_driver_show(&rig.driver);
+}
+
+static void take_used(unsigned count)
+{
+    uint32_t head, length;
+    for (unsigned i = 0; i < count; i++)
+        assert_true(fake_driver_get(&rig.driver, &head, &length));
+    assert_false(fake_driver_get(&rig.driver, &head, &length));
+}
+
+static int serve(struct virtqueue *queue, unsigned burst)
+{
+    for (unsigned left = burst; left > 0; left--) {
+        struct virtq_chain *chain;
+        int count = model.conduct == IGNORE ? 0 : virtqueue_pop(queue, &chain, 1);
+        if (count <= 0)
+            return count;
+        if (model.conduct == PUT_BACK) {
+            virtqueue_unpop(queue, &chain, 1);
+            return 0;
+        }
+        if (model.conduct == HOLD)
+            model.held[model.held_count++] = chain;
+        else
+            virtqueue_push(queue, &chain, 1);
+    }
+    return 1;
+}
+
+static int model_run(struct virtio_device *device, struct virtqueue *queue, unsigned burst)
+{
+    assert_ptr_equal(device, &model.device);
+    model.runs++;
+    model.kicks_seen_in_run = queue->kicks_on;
+    int r = serve(queue, burst);
+    if (model.offer_at_end_of_run) {
+        model.offer_at_end_of_run = false;
+        (void)offer_one();
+    }
+    return model.run_answer != 0 ? model.run_answer : r;
+}
+
+static int model_wake(struct virtio_device *device, struct virtqueue *queue, unsigned burst)
+{
+    assert_ptr_equal(device, &model.device);
+    model.wakes++;
+    for (; model.complete_on_wake > 0 && model.held_count > 0; model.complete_on_wake--)
+        virtqueue_push(queue, &model.held[--model.held_count], 1);
+    if (model.wake_answer != 0)
+        return model.wake_answer;
+    return serve(queue, burst);
+}
+
+static void model_start(struct virtio_device *device, struct virtqueue *queue)
+{
+    (void)device;
+    assert_int_equal(queue->state, VIRTQUEUE_RUNNING);
+    model.starts++;
+}
+
+static void model_stop(struct virtio_device *device, struct virtqueue *queue)
+{
+    (void)device;
+    assert_int_not_equal(queue->state, VIRTQUEUE_RUNNING);
+    model.stops++;
+    for (; model.complete_in_stop && model.held_count > 0; model.held_count--)
+        virtqueue_push(queue, &model.held[model.held_count - 1], 1);
+}
+
+static uint64_t model_features(const struct virtio_device *device)
+{
+    (void)device;
+    return TEST_FEATURE | FORBIDDEN_FEATURE;
+}
+
+static int model_set_features(struct virtio_device *device, uint64_t features)
+{
+    (void)device;
+    return (features & FORBIDDEN_FEATURE) != 0 ? -EINVAL : 0;
+}
+
+static void model_config_read(const struct virtio_device *device, uint32_t offset, void *to, uint32_t size)
+{
+    assert_true(range_within(offset, size, device->class->config_bytes) && size > 0);
+    memcpy(to, (const uint8_t *)&model.value + offset, size);
+}
+
+static int model_config_write(struct virtio_device *device, uint32_t offset, const void *from, uint32_t size)
+{
+    assert_true(range_within(offset, size, device->class->config_bytes));
+    memcpy((uint8_t *)&model.value + offset, from, size);
+    return 0;
+}
+
+static void model_reset(struct virtio_device *device)
+{
+    (void)device;
+    model.resets++;
+    model.value = 0;
+}
+
+#define MODEL_TAG 1
+
+static int model_save(const struct virtio_device *device, struct state_writer *writer)
+{
+    (void)device;
+    return state_put(writer, MODEL_TAG, 1, &model.value, sizeof(model.value));
+}
+
+static int model_load(struct virtio_device *device, struct state_reader *reader)
+{
+    (void)device;
+    struct state_record record;
+    int r;
+    while ((r = state_next(reader, &record)) > 0) {
+        if (record.tag != MODEL_TAG)
+            continue;
+        if (record.length != sizeof(model.value))
+            return -EBADMSG;
+        memcpy(&model.value, record.payload, sizeof(model.value));
+    }
+    return r;
+}
+
+static const struct virtio_device_class model_class = {
+    .name = "test",
+    .id = 42,
+    .queues_max = 1,
+    .config_bytes = 4,
+    .features = model_features,
+    .run = model_run,
+    .wake = model_wake,
+    .queue_start = model_start,
+    .queue_stop = model_stop,
+    .set_features = model_set_features,
+    .config_read = model_config_read,
+    .config_write = model_config_write,
+    .reset = model_reset,
+    .save = model_save,
+    .load = model_load,
+};
+
+static const struct virtio_device_class bare_class = {
+    .name = "bare", .id = 43, .queues_max = 1, .run = model_run, .wake = model_wake};
+
+static void given_stopped(const struct virtio_device_class *class)
+{
+    rig_build(&(struct rig_options){.size = 16, .slots = 4, .event_idx = true, .stopped = true});
+    memset(&model, 0, sizeof(model));
+    virtio_device_init(&model.device, class, &rig.queue, 1);
+}
+
+static void given(enum conduct conduct)
+{
+    given_stopped(&model_class);
+    model.conduct = conduct;
+    assert_int_equal(virtio_device_queue_start(&model.device, 0, &rig.config, &rig.memory, NULL, NULL), 0);
+    assert_int_equal(model.starts, 1);
+    assert_int_equal(virtio_device_run(&model.device, 0, 8), 0);
+}
+
+static unsigned run(unsigned burst)
+{
+    return virtio_device_run(&model.device, 0, burst);
+}
+
+static unsigned wake(unsigned burst)
+{
+    return virtio_device_wake(&model.device, 0, burst);
+}
+
+static void a_kick_is_served_and_the_driver_notified_once(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    assert_true(offer_one());
+    (void)offer_one();
+    assert_int_equal(run(8), VIRTIO_EVENT_NOTIFY);
+    take_used(2);
+    assert_int_equal(run(8), 0);
+}
+
+static void kicks_are_off_while_serving_and_on_afterwards(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    (void)offer_one();
+    (void)run(8);
+    assert_false(model.kicks_seen_in_run);
+    assert_true(rig.queue.kicks_on);
+    assert_true(offer_one());
+}
+
+static void a_request_that_comes_just_before_sleep_is_not_lost(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    (void)offer_one();
+    model.offer_at_end_of_run = true;
+    assert_int_equal(run(8), VIRTIO_EVENT_NOTIFY | VIRTIO_EVENT_AGAIN);
+    assert_int_equal(run(8) & VIRTIO_EVENT_AGAIN, 0);
+    take_used(2);
+}
+
+static void a_used_up_burst_asks_to_run_again(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    for (unsigned i = 0; i < 5; i++)
+        (void)offer_one();
+    assert_int_equal(run(3), VIRTIO_EVENT_NOTIFY | VIRTIO_EVENT_AGAIN);
+    take_used(3);
+    assert_int_equal(run(3) & VIRTIO_EVENT_AGAIN, 0);
+    take_used(2);
+}
+
+static void a_device_that_puts_back_does_not_spin(void **state)
+{
+    (void)state;
+    given(PUT_BACK);
+    (void)offer_one();
+    assert_int_equal(run(8), 0);
+    assert_true(offer_one());
+    assert_int_equal(run(8), 0);
+    model.conduct = COMPLETE;
+    (void)wake(8);
+    take_used(2);
+}
+
+static void a_device_that_does_not_look_spins_no_more_than_once_a_request(void **state)
+{
+    (void)state;
+    given(IGNORE);
+    (void)offer_one();
+    assert_int_equal(run(8), 0);
+    model.offer_at_end_of_run = true;
+    unsigned events = run(8);
+    for (unsigned i = 0; i < 2 && events != 0; i++)
+        events = run(8);
+    assert_int_equal(events, 0);
+}
+
+static void a_starved_queue_waits_for_a_wake(void **state)
+{
+    (void)state;
+    given(HOLD);
+    for (unsigned i = 0; i < 6; i++)
+        (void)offer_one();
+    assert_int_equal(run(16), 0);
+    assert_int_equal(model.held_count, 4);
+    assert_false(rig.queue.kicks_on);
+
+    model.complete_on_wake = 2;
+    assert_int_equal(wake(16), VIRTIO_EVENT_NOTIFY);
+    assert_int_equal(model.held_count, 4);
+    model.complete_on_wake = 4;
+    (void)wake(16);
+    take_used(6);
+    assert_true(rig.queue.kicks_on);
+    assert_true(offer_one());
+}
+
+static void a_wake_that_pops_asks_for_the_next_kick(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    (void)offer_one();
+    (void)wake(8);
+    take_used(1);
+    assert_true(offer_one());
+}
+
+static void a_wake_with_more_to_do_goes_on_with_the_next_run(void **state)
+{
+    (void)state;
+    given(HOLD);
+    for (unsigned i = 0; i < 3; i++)
+        (void)offer_one();
+    (void)run(8);
+    model.complete_on_wake = 1;
+    model.wake_answer = 1;
+    assert_int_equal(wake(8), VIRTIO_EVENT_NOTIFY | VIRTIO_EVENT_AGAIN);
+    model.complete_on_wake = 2;
+    model.wake_answer = 0;
+    (void)run(8);
+    assert_int_equal(model.wakes, 2);
+    assert_int_equal(model.held_count, 0);
+    take_used(3);
+    (void)run(8);
+    assert_int_equal(model.wakes, 2);
+}
+
+static void a_wake_with_more_to_do_goes_on_while_stopping(void **state)
+{
+    (void)state;
+    given(HOLD);
+    (void)offer_one();
+    (void)offer_one();
+    (void)run(8);
+    assert_int_equal(virtio_device_queue_stop(&model.device, 0), 0);
+    model.complete_on_wake = 1;
+    model.wake_answer = 1;
+    assert_int_equal(wake(8), VIRTIO_EVENT_NOTIFY | VIRTIO_EVENT_AGAIN);
+    model.complete_on_wake = 1;
+    model.wake_answer = 0;
+    assert_int_equal(run(8) & ~(unsigned)VIRTIO_EVENT_NOTIFY, VIRTIO_EVENT_STOPPED);
+    assert_int_equal(model.runs, 2);
+}
+
+static void a_time_to_wake_is_forgotten_at_each_run_and_wake(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    rig.queue.wake_at_ns = 5;
+    (void)run(8);
+    assert_int_equal(rig.queue.wake_at_ns, 0);
+    rig.queue.wake_at_ns = 5;
+    (void)wake(8);
+    assert_int_equal(rig.queue.wake_at_ns, 0);
+    rig.queue.wake_at_ns = 5;
+    assert_int_equal(virtio_device_queue_stop(&model.device, 0), VIRTIO_EVENT_STOPPED);
+    assert_int_equal(rig.queue.wake_at_ns, 0);
+}
+
+static void offer_lie(void)
+{
+    fake_driver_desc(&rig.driver, 15, 0, 1, 0, 0);
+    fake_driver_offer(&rig.driver, 15);
+    (void)fake_driver_show(&rig.driver);
+}
+
+static void a_lie_is_told_once_and_costs_no_request_before_it(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    (void)offer_one();
+    offer_lie();
+    assert_int_equal(run(8), VIRTIO_EVENT_NOTIFY | VIRTIO_EVENT_NEEDS_RESET);
+    take_used(1);
+    assert_true(atomic_load(&model.device.needs_reset));
+    assert_int_equal(run(8), 0);
+    assert_int_equal(model.runs, 2);
+    assert_int_equal(wake(8), 0);
+}
+
+static void a_lie_that_the_device_finds_breaks_the_queue_too(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    (void)offer_one();
+    model.run_answer = -EPROTO;
+    assert_int_equal(run(8), VIRTIO_EVENT_NOTIFY | VIRTIO_EVENT_NEEDS_RESET);
+    assert_true(rig.queue.broken);
+    assert_int_equal(rig.queue.broken_total, 1);
+    take_used(1);
+}
+
+static void a_lie_that_a_wake_meets_is_told(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    offer_lie();
+    assert_int_equal(wake(8), VIRTIO_EVENT_NEEDS_RESET);
+    assert_int_equal(wake(8), 0);
+}
+
+static void a_broken_queue_still_completes_and_stops(void **state)
+{
+    (void)state;
+    given(HOLD);
+    (void)offer_one();
+    (void)offer_one();
+    offer_lie();
+    assert_int_equal(run(8), VIRTIO_EVENT_NEEDS_RESET);
+    model.complete_on_wake = 1;
+    assert_int_equal(wake(8), VIRTIO_EVENT_NOTIFY);
+    assert_int_equal(virtio_device_queue_stop(&model.device, 0), 0);
+    model.complete_on_wake = 1;
+    assert_int_equal(wake(8) & ~(unsigned)VIRTIO_EVENT_NOTIFY, VIRTIO_EVENT_STOPPED);
+    take_used(2);
+}
+
+static void an_idle_queue_stops_at_once(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    assert_int_equal(virtio_device_queue_stop(&model.device, 0), VIRTIO_EVENT_STOPPED);
+    assert_int_equal(model.stops, 1);
+    assert_int_equal(virtio_device_queue_stop(&model.device, 0), VIRTIO_EVENT_STOPPED);
+    assert_int_equal(model.stops, 1);
+    assert_int_equal(run(8), 0);
+    assert_int_equal(wake(8), 0);
+    assert_int_equal(model.runs + model.wakes, 1);
+}
+
+static void stopping_waits_for_what_is_out_and_runs_nothing(void **state)
+{
+    (void)state;
+    given(HOLD);
+    (void)offer_one();
+    (void)run(8);
+    (void)offer_one();
+    assert_int_equal(virtio_device_queue_stop(&model.device, 0), 0);
+    assert_int_equal(virtio_device_queue_stop(&model.device, 0), 0);
+    assert_int_equal(model.stops, 1);
+    assert_int_equal(run(8), 0);
+    assert_int_equal(model.runs, 2);
+    assert_int_equal(wake(8), 0);
+    model.complete_on_wake = 1;
+    assert_int_equal(wake(8), VIRTIO_EVENT_NOTIFY | VIRTIO_EVENT_STOPPED);
+    assert_int_equal(virtqueue_base(&rig.queue), 1);
+}
+
+static void what_completes_while_stop_is_called_stops_the_queue(void **state)
+{
+    (void)state;
+    given(HOLD);
+    (void)offer_one();
+    (void)run(8);
+    model.complete_in_stop = true;
+    assert_int_equal(virtio_device_queue_stop(&model.device, 0), VIRTIO_EVENT_NOTIFY | VIRTIO_EVENT_STOPPED);
+    take_used(1);
+}
+
+static void features_not_offered_or_refused_change_nothing(void **state)
+{
+    (void)state;
+    given_stopped(&model_class);
+    uint64_t offered = virtio_device_features(&model.device);
+    assert_int_equal(offered, TEST_FEATURE | FORBIDDEN_FEATURE | VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX |
+                                  VIRTIO_F_INDIRECT_DESC);
+    assert_int_equal(virtio_device_set_features(&model.device, TEST_FEATURE | VIRTIO_F_VERSION_1), 0);
+    assert_int_equal(virtio_device_set_features(&model.device, offered << 1 | offered), -EINVAL);
+    assert_int_equal(virtio_device_set_features(&model.device, FORBIDDEN_FEATURE), -EINVAL);
+    assert_int_equal(model.device.features, TEST_FEATURE | VIRTIO_F_VERSION_1);
+}
+
+static void configuration_is_read_with_zeros_past_its_end(void **state)
+{
+    (void)state;
+    given_stopped(&model_class);
+    model.value = 0x04030201;
+    uint8_t bytes[6];
+    memset(bytes, 0xff, sizeof(bytes));
+    virtio_device_config_read(&model.device, 2, bytes, 6);
+    static const uint8_t expected[6] = {3, 4, 0, 0, 0, 0};
+    assert_memory_equal(bytes, expected, 6);
+    memset(bytes, 0xff, sizeof(bytes));
+    virtio_device_config_read(&model.device, 4, bytes, 1);
+    assert_int_equal(bytes[0], 0);
+    virtio_device_config_read(&model.device, UINT32_MAX, bytes, 2);
+    assert_int_equal(bytes[1], 0);
+    virtio_device_config_read(&model.device, 0, bytes, 0);
+
+    given_stopped(&bare_class);
+    bytes[0] = 0xff;
+    virtio_device_config_read(&model.device, 0, bytes, 1);
+    assert_int_equal(bytes[0], 0);
+}
+
+static void configuration_is_written_only_inside_and_where_allowed(void **state)
+{
+    (void)state;
+    given_stopped(&model_class);
+    uint8_t byte = 9;
+    assert_int_equal(virtio_device_config_write(&model.device, 3, &byte, 1), 0);
+    assert_int_equal(model.value, 0x09000000);
+    assert_int_equal(virtio_device_config_write(&model.device, 4, &byte, 1), -EINVAL);
+    assert_int_equal(virtio_device_config_write(&model.device, 3, &byte, 2), -EINVAL);
+    assert_int_equal(virtio_device_config_write(&model.device, UINT32_MAX, &byte, UINT32_MAX), -EINVAL);
+    struct virtio_device_class read_only = model_class;
+    read_only.config_write = NULL;
+    model.device.class = &read_only;
+    assert_int_equal(virtio_device_config_write(&model.device, 0, &byte, 1), -EPERM);
+}
+
+static void reset_forgets_the_lie_and_the_place_in_the_ring(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    assert_int_equal(virtio_device_queue_stop(&model.device, 0), VIRTIO_EVENT_STOPPED);
+    assert_int_equal(virtio_device_set_features(&model.device, TEST_FEATURE), 0);
+    rig.config.next_avail = 0;
+    assert_int_equal(virtio_device_queue_start(&model.device, 0, &rig.config, &rig.memory, NULL, NULL), 0);
+    (void)offer_one();
+    offer_lie();
+    (void)run(8);
+    assert_int_equal(virtio_device_queue_stop(&model.device, 0), VIRTIO_EVENT_STOPPED);
+    assert_int_equal(virtqueue_base(&rig.queue), 1);
+
+    virtio_device_reset(&model.device);
+    assert_int_equal(model.resets, 1);
+    assert_int_equal(model.device.features, 0);
+    assert_false(atomic_load(&model.device.needs_reset));
+    assert_false(rig.queue.broken);
+    assert_int_equal(virtqueue_base(&rig.queue), 0);
+}
+
+/* Save and load. */
+
+static uint8_t saved[256];
+
+/* A device with state of every kind, saved. Returns how many bytes. */
+static size_t save(void)
+{
+    given(COMPLETE);
+    (void)offer_one();
+    (void)offer_one();
+    (void)run(8);
+    (void)virtio_device_queue_stop(&model.device, 0);
+    assert_int_equal(virtio_device_set_features(&model.device, TEST_FEATURE), 0);
+    model.value = 0xcafe;
+    atomic_store(&model.device.config_generation, 7);
+    atomic_store(&model.device.needs_reset, true);
+    struct state_writer writer = {.bytes = saved, .size = sizeof(saved)};
+    assert_int_equal(virtio_device_save(&model.device, &writer), 0);
+    return writer.used;
+}
+
+static int load(const uint8_t *bytes, size_t size)
+{
+    struct state_reader reader = {.bytes = bytes, .size = size};
+    return virtio_device_load(&model.device, &reader);
+}
+
+static void what_is_saved_is_loaded(void **state)
+{
+    (void)state;
+    size_t size = save();
+    given_stopped(&model_class);
+    assert_int_equal(load(saved, size), 0);
+    assert_int_equal(model.device.features, TEST_FEATURE);
+    assert_int_equal(model.value, 0xcafe);
+    assert_int_equal(atomic_load(&model.device.config_generation), 7);
+    assert_true(atomic_load(&model.device.needs_reset));
+    assert_int_equal(virtqueue_base(&rig.queue), 2);
+}
+
+static void a_device_without_state_of_its_own_saves_its_queues(void **state)
+{
+    (void)state;
+    given_stopped(&bare_class);
+    rig.queue.next_avail = 99;
+    struct state_writer writer = {.bytes = saved, .size = sizeof(saved)};
+    assert_int_equal(virtio_device_save(&model.device, &writer), 0);
+    virtio_device_reset(&model.device);
+    assert_int_equal(load(saved, writer.used), 0);
+    assert_int_equal(virtqueue_base(&rig.queue), 99);
+}
+
+static void saving_without_room_writes_nothing(void **state)
+{
+    (void)state;
+    size_t size = save();
+    for (size_t room = 0; room < size; room++) {
+        struct state_writer writer = {.bytes = saved, .size = room};
+        assert_int_equal(virtio_device_save(&model.device, &writer), -ENOSPC);
+        assert_int_equal(writer.used, 0);
+    }
+}
+
+/* Loading @size bytes of saved fails with @error, and leaves a device as after reset. */
+static void assert_refused(size_t size, int error)
+{
+    given_stopped(&model_class);
+    assert_int_equal(load(saved, size), error);
+    assert_int_equal(model.device.features, 0);
+    assert_int_equal(model.value, 0);
+    assert_false(atomic_load(&model.device.needs_reset));
+    assert_int_equal(virtqueue_base(&rig.queue), 0);
+}
+
+static void bytes_that_are_cut_off_are_refused(void **state)
+{
+    (void)state;
+    const size_t device_bytes = 12 + 20;
+    const size_t queue_bytes = 12 + 4;
+    size_t size = save();
+    for (size_t cut = 0; cut < size; cut++) {
+        /* Whole records are a state, if a poor one. */
+        if (cut != device_bytes && cut != device_bytes + queue_bytes)
+            assert_refused(cut, -EBADMSG);
+    }
+}
+
+static void states_that_are_not_ours_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t at;
+        uint8_t value;
+        int error;
+    } lies[] = {
+        {0, 'X', -EBADMSG},         /* another record first */
+        {4, 2, -ENOTSUP},           /* a newer device record */
+        {12, 43, -EINVAL},          /* another kind of device */
+        {14, 2, -EINVAL},           /* more queues */
+        {16, 0x01, -EINVAL},        /* a feature that is not on offer */
+        {16, 0x10, -EINVAL},        /* one that the model refuses */
+        {28, 2, -EBADMSG},          /* needs_reset that is no flag */
+        {36, 2, -ENOTSUP},          /* a newer queue record */
+        {44, 1, -EBADMSG},          /* a queue that is not there */
+        {52, 2, -ENOTSUP},          /* a newer model record */
+        {48 + 12 + 8, 3, -EBADMSG}, /* inside it: a record cut off */
+    };
+    size_t size = save();
+    static uint8_t sound[sizeof(saved)];
+    memcpy(sound, saved, sizeof(sound));
+    for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
+        memcpy(saved, sound, sizeof(saved));
+        saved[lies[i].at] = lies[i].value;
+        assert_refused(size, lies[i].error);
+    }
+}
+
+static void records_of_a_later_time_are_skipped(void **state)
+{
+    (void)state;
+    size_t size = save();
+    struct state_writer writer = {.bytes = saved, .size = sizeof(saved), .used = size};
+    assert_int_equal(state_put(&writer, 0x12345678, 9, "later", 5), 0);
+    given_stopped(&model_class);
+    assert_int_equal(load(saved, writer.used), 0);
+    assert_int_equal(model.value, 0xcafe);
+}
+
+static void a_second_device_record_is_refused(void **state)
+{
+    (void)state;
+    size_t size = save();
+    memcpy(saved + size, saved, 32);
+    assert_refused(size + 32, -EBADMSG);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    rig_done();
+    return 0;
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_kick_is_served_and_the_driver_notified_once),
+        TEST(kicks_are_off_while_serving_and_on_afterwards),
+        TEST(a_request_that_comes_just_before_sleep_is_not_lost),
+        TEST(a_used_up_burst_asks_to_run_again),
+        TEST(a_device_that_puts_back_does_not_spin),
+        TEST(a_device_that_does_not_look_spins_no_more_than_once_a_request),
+        TEST(a_starved_queue_waits_for_a_wake),
+        TEST(a_wake_that_pops_asks_for_the_next_kick),
+        TEST(a_wake_with_more_to_do_goes_on_with_the_next_run),
+        TEST(a_wake_with_more_to_do_goes_on_while_stopping),
+        TEST(a_time_to_wake_is_forgotten_at_each_run_and_wake),
+        TEST(a_lie_is_told_once_and_costs_no_request_before_it),
+        TEST(a_lie_that_the_device_finds_breaks_the_queue_too),
+        TEST(a_lie_that_a_wake_meets_is_told),
+        TEST(a_broken_queue_still_completes_and_stops),
+        TEST(an_idle_queue_stops_at_once),
+        TEST(stopping_waits_for_what_is_out_and_runs_nothing),
+        TEST(what_completes_while_stop_is_called_stops_the_queue),
+        TEST(features_not_offered_or_refused_change_nothing),
+        TEST(configuration_is_read_with_zeros_past_its_end),
+        TEST(configuration_is_written_only_inside_and_where_allowed),
+        TEST(reset_forgets_the_lie_and_the_place_in_the_ring),
+        TEST(what_is_saved_is_loaded),
+        TEST(a_device_without_state_of_its_own_saves_its_queues),
+        TEST(saving_without_room_writes_nothing),
+        TEST(bytes_that_are_cut_off_are_refused),
+        TEST(states_that_are_not_ours_are_refused),
+        TEST(records_of_a_later_time_are_skipped),
+        TEST(a_second_device_record_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -36,9 +36,7 @@
 
 #include "transports/vhost_user/backend_private.h"
 
-/* VIRTIO 1.3, 2.1 */
-#define STATUS_FEATURES_OK 8
-#define STATUS_NEEDS_RESET 64
+/* VIRTIO 1.3, 2.1: the device status has 8 bits. */
 #define STATUS_MAX 0xff
 
 /* The payload of a negative acknowledgement: any number but 0. */
@@ -243,10 +241,10 @@ static int set_status(struct vhost_user_backend *backend, struct vhost_user_mess
     if (status == 0)
         return reset(backend, message);
     /* NEEDS_RESET is ours to set; front ends send back what they read. */
-    status &= ~(uint64_t)STATUS_NEEDS_RESET;
+    status &= ~(uint64_t)VIRTIO_STATUS_NEEDS_RESET;
     /* 3.1.1: the device takes FEATURES_OK back when it does not accept the features. */
     if (!backend->features_set)
-        status &= ~(uint64_t)STATUS_FEATURES_OK;
+        status &= ~(uint64_t)VIRTIO_STATUS_FEATURES_OK;
     backend->status = (uint8_t)status;
     return 0;
 }
@@ -254,7 +252,7 @@ static int set_status(struct vhost_user_backend *backend, struct vhost_user_mess
 static int get_status(struct vhost_user_backend *backend, struct vhost_user_message *message)
 {
     bool needs_reset = atomic_load(&backend->device->needs_reset);
-    return answer_u64(backend, message, backend->status | (needs_reset ? STATUS_NEEDS_RESET : 0u));
+    return answer_u64(backend, message, backend->status | (needs_reset ? VIRTIO_STATUS_NEEDS_RESET : 0u));
 }
 
 struct service {

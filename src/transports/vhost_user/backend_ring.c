@@ -7,7 +7,7 @@
  * Messages only fill in what a ring needs: features, size, addresses, memory, a kick line (or polling), enabled. Front
  * ends send them in different orders, so after each message that may have been the last one the ring is tried, and
  * starts when nothing is missing. It starts with the kick line instead of with the first kick on it, and is looked at
- * once as if kicked: docs/decisions/0003-ring-start.md says why.
+ * once as if kicked: docs/decisions/0006-ring-start.md says why.
  *
  * A running ring's lines, addresses, map and log are exchanged between two runs, on its own thread. All else needs it
  * stopped. A ring that is disabled is stopped here, and goes on at the same place when it is enabled: a device that

@@ -1,0 +1,609 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* When rings start, how they change while they run, and how they stop. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+
+#include "backend_rig.h"
+
+static int set_up(void **state)
+{
+    *state = rig_open(2);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    rig_close(*state);
+    return 0;
+}
+
+static void serves_one(struct rig *rig, unsigned index)
+{
+    rig_offer(rig, index, RIG_DATA_0);
+    rig_kick(rig, index);
+    assert_int_equal(rig_used(rig, index), 1);
+}
+
+/* Start */
+
+enum step { STEP_FEATURES, STEP_MEMORY, STEP_NUM, STEP_ADDRESS, STEP_KICK, STEP_ENABLE, STEPS };
+
+static void take_step(struct rig *rig, enum step step, uint64_t features)
+{
+    switch (step) {
+    case STEP_FEATURES:
+        assert_int_equal(rig_ack_u64(rig, VHOST_USER_SET_FEATURES, features, -1), 0);
+        break;
+    case STEP_MEMORY:
+        assert_int_equal(rig_share(rig), 0);
+        break;
+    case STEP_NUM:
+        assert_int_equal(rig_ring_num(rig, 0), 0);
+        break;
+    case STEP_ADDRESS:
+        assert_int_equal(rig_ring_set_address(rig, 0), 0);
+        break;
+    case STEP_KICK:
+        assert_int_equal(rig_ring_kick_line(rig, 0), 0);
+        break;
+    case STEP_ENABLE:
+    default:
+        assert_int_equal(rig_ring_enable(rig, 0, true), 0);
+        break;
+    }
+}
+
+static void start_in_order(const enum step *order)
+{
+    struct rig *rig = rig_open(1);
+    uint64_t protocol_features = rig->backend.protocol_features_max;
+    uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VHOST_USER_F_PROTOCOL_FEATURES;
+    assert_int_equal(rig_send(rig, VHOST_USER_SET_PROTOCOL_FEATURES, 0, &protocol_features, 8, -1), 0);
+    for (unsigned i = 0; i < STEPS; i++) {
+        assert_false(rig_running(rig, 0));
+        take_step(rig, order[i], features);
+    }
+    assert_true(rig_running(rig, 0));
+    serves_one(rig, 0);
+    rig_close(rig);
+}
+
+/* Every order that there is: 720. */
+static void permute(enum step *order, unsigned from)
+{
+    if (from == STEPS) {
+        start_in_order(order);
+        return;
+    }
+    for (unsigned i = from; i < STEPS; i++) {
+        enum step kept = order[from];
+        order[from] = order[i];
+        order[i] = kept;
+        permute(order, from + 1);
+        order[i] = order[from];
+        order[from] = kept;
+    }
+}
+
+static void a_ring_starts_with_its_last_part_in_whatever_order_they_come(void **state)
+{
+    (void)state;
+    enum step order[STEPS] = {STEP_FEATURES, STEP_MEMORY, STEP_NUM, STEP_ADDRESS, STEP_KICK, STEP_ENABLE};
+    permute(order, 0);
+}
+
+static void qemu_s_order_is_served(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    assert_true(rig_running(rig, 0));
+    assert_true(rig_running(rig, 1));
+    serves_one(rig, 0);
+    serves_one(rig, 1);
+    assert_int_equal(rig->queues[0].notified, 1);
+}
+
+static void libblkio_s_order_is_served(void **state)
+{
+    struct rig *rig = *state;
+    const uint64_t protocol_features = VHOST_USER_PROTOCOL_F_MQ | VHOST_USER_PROTOCOL_F_REPLY_ACK |
+                                       VHOST_USER_PROTOCOL_F_CONFIG | VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS;
+    const uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VHOST_USER_F_PROTOCOL_FEATURES;
+    const struct vhost_user_region region = rig_region(0);
+    assert_int_equal(rig_send(rig, VHOST_USER_SET_OWNER, 0, NULL, 0, -1), 0);
+    assert_int_equal(rig_send(rig, VHOST_USER_SET_FEATURES, 0, &features, 8, -1), 0);
+    assert_int_equal(rig_send(rig, VHOST_USER_SET_PROTOCOL_FEATURES, 0, &protocol_features, 8, -1), 0);
+    /* From here on it sets need_reply on everything, queries too. */
+    assert_int_equal(rig_get(rig, VHOST_USER_GET_QUEUE_NUM), 2);
+    assert_int_equal(rig_get(rig, VHOST_USER_GET_MAX_MEM_SLOTS), 509);
+    assert_int_equal(rig_ack_region(rig, VHOST_USER_ADD_MEM_REG, &region, rig_handle(rig, 0)), 0);
+    assert_int_equal(rig_ring_num(rig, 0), 0);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, 0), 0);
+    assert_int_equal(rig_ring_set_address(rig, 0), 0);
+    assert_int_equal(rig_ring_kick_line(rig, 0), 0);
+    assert_int_equal(rig_ring_call_line(rig, 0), 0);
+    assert_int_equal(rig_ring_enable(rig, 0, true), 0);
+    serves_one(rig, 0);
+    /* It sends the descriptor along when memory goes, too. */
+    assert_int_equal(rig_ack_region(rig, VHOST_USER_REM_MEM_REG, &region, rig_handle(rig, 0)), 0);
+    assert_int_equal(rig_mappings(rig), 0);
+}
+
+static void without_protocol_features_a_ring_starts_enabled(void **state)
+{
+    struct rig *rig = *state;
+    const uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX;
+    assert_int_equal(rig_send(rig, VHOST_USER_SET_FEATURES, 0, &features, 8, -1), 0);
+    assert_int_equal(rig_share(rig), RIG_NO_ANSWER);
+    assert_int_equal(rig_ring_num(rig, 0), RIG_NO_ANSWER);
+    assert_int_equal(rig_ring_set_address(rig, 0), RIG_NO_ANSWER);
+    assert_false(rig_running(rig, 0));
+    assert_int_equal(rig_ring_kick_line(rig, 0), RIG_NO_ANSWER);
+    assert_true(rig_running(rig, 0));
+    serves_one(rig, 0);
+}
+
+static void requests_from_before_the_start_are_served_without_a_kick(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    assert_int_equal(rig_share(rig), 0);
+    rig_offer(rig, 0, RIG_DATA_0);
+    rig_start_ring(rig, 0);
+    assert_int_equal(rig_used(rig, 0), 1);
+}
+
+static void a_kick_before_the_ring_is_set_up_does_nothing(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    assert_int_equal(rig_ring_kick_line(rig, 0), 0);
+    rig_kick(rig, 0);
+    assert_false(rig_running(rig, 0));
+}
+
+static void a_ring_without_kick_line_is_polled(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    assert_int_equal(rig_share(rig), 0);
+    assert_int_equal(rig_ring_num(rig, 0), 0);
+    assert_int_equal(rig_ring_set_address(rig, 0), 0);
+    assert_int_equal(rig_ack_u64(rig, VHOST_USER_SET_VRING_KICK, 0 | VHOST_USER_VRING_NO_FD, -1), 0);
+    assert_int_equal(rig_ring_enable(rig, 0, true), 0);
+    assert_true(rig->queues[0].polled);
+    rig_offer(rig, 0, RIG_DATA_0);
+    rig_run(rig);
+    assert_int_equal(rig_used(rig, 0), 1);
+    /* A line that comes later ends the polling. */
+    assert_int_equal(rig_ring_kick_line(rig, 0), 0);
+    assert_false(rig->queues[0].polled);
+    serves_one(rig, 0);
+}
+
+static void a_base_other_than_zero_is_where_a_ring_goes_on(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    assert_int_equal(rig_share(rig), 0);
+    /* Two requests that a predecessor has had. */
+    struct fake_driver *driver = &rig->queues[0].driver;
+    rig_offer(rig, 0, RIG_DATA_0);
+    rig_offer(rig, 0, RIG_DATA_0);
+    put_le16(&driver->used->index, 2);
+    assert_int_equal(rig_ring_num(rig, 0), 0);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, 2), 0);
+    assert_int_equal(rig_ring_set_address(rig, 0), 0);
+    assert_int_equal(rig_ring_kick_line(rig, 0), 0);
+    assert_int_equal(rig_ring_enable(rig, 0, true), 0);
+    rig_run(rig);
+    assert_int_equal(rig->virtqueues[0].popped_total, 0);
+    rig_offer(rig, 0, RIG_DATA_0);
+    rig_kick(rig, 0);
+    assert_int_equal(rig->virtqueues[0].popped_total, 1);
+}
+
+/* What a ring is refused */
+
+static void there_is_no_ring_past_the_last_one(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    struct vhost_user_vring_address address = rig_ring_address(rig, 0);
+    address.index = 2;
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_NUM, 2, 16), 1);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_NUM, UINT32_MAX, 16), 1);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 2, 0), 1);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_ENABLE, 2, 1), 1);
+    assert_int_equal(rig_ack(rig, VHOST_USER_SET_VRING_ADDR, &address, sizeof(address), -1), 1);
+    assert_int_equal(rig_ack_u64(rig, VHOST_USER_SET_VRING_KICK, 2, rig_line(rig)), 1);
+    assert_int_equal(rig_ack_u64(rig, VHOST_USER_SET_VRING_CALL, 255, rig_line(rig)), 1);
+    assert_int_equal(rig_ack_u64(rig, VHOST_USER_SET_VRING_ERR, 2, rig_line(rig)), 1);
+    assert_int_equal(rig_handles(rig), 0);
+}
+
+static void the_base_of_no_ring_ends_the_connection(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    assert_int_equal(rig_get_base(rig, 2), RIG_HUNG_UP);
+    assert_int_equal(rig_get_base(rig, UINT32_MAX), RIG_HUNG_UP);
+}
+
+static void a_size_is_a_power_of_two_up_to_32768(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_NUM, 0, 1), 0);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_NUM, 0, 32768), 0);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_NUM, 0, 0), 1);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_NUM, 0, 3), 1);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_NUM, 0, 65536), 1);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_NUM, 0, UINT32_C(1) << 31), 1);
+    assert_int_equal(rig->backend.queues[0].size, 32768);
+}
+
+static void a_base_has_sixteen_bits(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, 65535), 0);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, 65536), 1);
+    assert_int_equal(rig_get_base(rig, 0), 65535);
+}
+
+static void enabled_is_one_or_zero(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_ENABLE, 0, 2), 1);
+    assert_false(rig->backend.queues[0].enabled);
+}
+
+static void bits_of_a_line_s_payload_without_meaning_are_refused(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    assert_int_equal(rig_ack_u64(rig, VHOST_USER_SET_VRING_KICK, 0x200, rig_line(rig)), 1);
+    assert_int_equal(rig_ack_u64(rig, VHOST_USER_SET_VRING_CALL, UINT64_C(1) << 63, rig_line(rig)), 1);
+    assert_int_equal(rig_handles(rig), 0);
+}
+
+static void flags_of_an_address_without_meaning_are_refused(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    struct vhost_user_vring_address address = rig_ring_address(rig, 0);
+    address.flags = 2;
+    assert_int_equal(rig_ack(rig, VHOST_USER_SET_VRING_ADDR, &address, sizeof(address), -1), 1);
+    assert_false(rig->backend.queues[0].has_address);
+}
+
+static int64_t start_at(struct rig *rig, const struct vhost_user_vring_address *address)
+{
+    assert_int_equal(rig_ring_num(rig, 0), 0);
+    assert_int_equal(rig_ack(rig, VHOST_USER_SET_VRING_ADDR, address, sizeof(*address), -1), 0);
+    assert_int_equal(rig_ring_kick_line(rig, 0), 0);
+    int64_t r = rig_ring_enable(rig, 0, true);
+    assert_int_equal(rig_running(rig, 0), r == 0);
+    /* Back to where it can be tried anew. */
+    (void)rig_get_base(rig, 0);
+    assert_int_equal(rig_ring_enable(rig, 0, false), 0);
+    return r;
+}
+
+static void a_ring_outside_memory_does_not_start_and_the_front_end_hears_of_it(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    assert_int_equal(rig_share(rig), 0);
+    const struct vhost_user_vring_address good = rig_ring_address(rig, 0);
+    struct vhost_user_vring_address address = good;
+    assert_int_equal(start_at(rig, &address), 0);
+    address.desc = RIG_FRONTEND_0 - 16;
+    assert_int_equal(start_at(rig, &address), 1);
+    address = good;
+    address.avail = RIG_FRONTEND_0 + RIG_REGION_BYTES - 2; /* begins in memory and ends outside */
+    assert_int_equal(start_at(rig, &address), 1);
+    address = good;
+    address.used = UINT64_MAX - 3; /* wraps */
+    assert_int_equal(start_at(rig, &address), 1);
+    address = good;
+    address.desc = RIG_GUEST_0; /* a guest address is none of the front end */
+    assert_int_equal(start_at(rig, &address), 1);
+}
+
+static void a_misaligned_ring_does_not_start(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    assert_int_equal(rig_share(rig), 0);
+    const struct vhost_user_vring_address good = rig_ring_address(rig, 0);
+    struct vhost_user_vring_address address = good;
+    address.desc += 8;
+    assert_int_equal(start_at(rig, &address), 1);
+    address = good;
+    address.avail += 1;
+    assert_int_equal(start_at(rig, &address), 1);
+    address = good;
+    address.used += 2;
+    assert_int_equal(start_at(rig, &address), 1);
+}
+
+static void a_ring_whose_memory_comes_last_starts_then(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    const struct vhost_user_region first = rig_region(1), second = rig_region(0);
+    assert_int_equal(rig_ack_region(rig, VHOST_USER_ADD_MEM_REG, &first, rig_handle(rig, 1)), 0);
+    assert_int_equal(rig_ring_num(rig, 0), 0);
+    assert_int_equal(rig_ring_set_address(rig, 0), 0);
+    assert_int_equal(rig_ring_kick_line(rig, 0), 0);
+    assert_int_equal(rig_ring_enable(rig, 0, true), 1);
+    assert_false(rig_running(rig, 0));
+    assert_int_equal(rig_ack_region(rig, VHOST_USER_ADD_MEM_REG, &second, rig_handle(rig, 0)), 0);
+    assert_true(rig_running(rig, 0));
+    serves_one(rig, 0);
+}
+
+/* Changes while a ring runs */
+
+static void size_and_base_of_a_running_ring_cannot_change(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_NUM, 0, 8), 1);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, 1), 1);
+    assert_int_equal(rig->backend.refused_error, -EBUSY);
+    serves_one(rig, 0);
+}
+
+static void a_running_ring_goes_on_at_other_addresses(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    serves_one(rig, 0);
+    /* The same ring at another place, as a front end does that moves it. */
+    struct fake_driver *driver = &rig->queues[0].driver;
+    const uint64_t move = 0x8000;
+    uint8_t *memory = rig->objects[0].bytes;
+    memcpy(memory + RIG_RING(0) + move, memory + RIG_RING(0), rig->queues[0].driver.used_address - RIG_RING(0) + 4096);
+    driver->desc_address += move;
+    driver->avail_address += move;
+    driver->used_address += move;
+    driver->desc = (void *)((uint8_t *)driver->desc + move);
+    driver->avail = (void *)((uint8_t *)driver->avail + move);
+    driver->used = (void *)((uint8_t *)driver->used + move);
+    assert_int_equal(rig_ring_set_address(rig, 0), 0);
+    assert_true(rig_running(rig, 0));
+    serves_one(rig, 0);
+}
+
+static void a_bad_address_leaves_a_running_ring_where_it_was(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    struct vhost_user_vring_address address = rig_ring_address(rig, 0);
+    address.used = 4;
+    assert_int_equal(rig_ack(rig, VHOST_USER_SET_VRING_ADDR, &address, sizeof(address), -1), 1);
+    assert_true(rig_running(rig, 0));
+    assert_int_equal(rig->queues[0].errors, 0);
+    serves_one(rig, 0);
+    assert_int_equal(rig_share(rig), 0); /* what is remembered is the good one */
+    assert_true(rig_running(rig, 0));
+}
+
+static void a_new_kick_line_takes_the_place_of_the_old_and_loses_no_request(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    unsigned handles = rig_handles(rig);
+    rig_offer(rig, 0, RIG_DATA_0); /* its kick went to the old line */
+    assert_int_equal(rig_ring_kick_line(rig, 0), 0);
+    rig_run(rig);
+    assert_int_equal(rig_used(rig, 0), 1);
+    assert_int_equal(rig_handles(rig), handles);
+}
+
+static void a_new_call_line_is_signalled_since_an_interrupt_may_be_lost(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    unsigned handles = rig_handles(rig);
+    assert_int_equal(rig->queues[0].notified, 0);
+    assert_int_equal(rig_ring_call_line(rig, 0), 0);
+    assert_int_equal(rig->queues[0].notified, 1);
+    assert_int_equal(rig_handles(rig), handles);
+    assert_int_equal(rig_ack_u64(rig, VHOST_USER_SET_VRING_CALL, 0 | VHOST_USER_VRING_NO_FD, -1), 0);
+    assert_int_equal(rig->queues[0].notified, 1);
+    assert_int_equal(rig_handles(rig), handles - 1);
+    serves_one(rig, 0);
+}
+
+static void a_disabled_ring_is_not_served_and_goes_on_where_it_was(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    serves_one(rig, 0);
+    assert_int_equal(rig_ring_enable(rig, 0, false), 0);
+    assert_false(rig_running(rig, 0));
+    rig_offer(rig, 0, RIG_DATA_0);
+    rig_kick(rig, 0);
+    assert_int_equal(rig_used(rig, 0), 0);
+    assert_int_equal(rig_ring_enable(rig, 0, true), 0);
+    rig_run(rig);
+    assert_int_equal(rig_used(rig, 0), 1);
+    assert_int_equal(rig_get_base(rig, 0), 2);
+}
+
+static void disabling_waits_for_requests_in_flight_and_only_of_that_ring(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    rig->hold = true;
+    rig_offer(rig, 0, RIG_DATA_0);
+    rig_offer(rig, 1, RIG_DATA_0);
+    rig_kick(rig, 0);
+    rig_kick(rig, 1);
+    assert_int_equal(rig_ring_enable(rig, 0, false), RIG_NO_ANSWER);
+    assert_int_equal(rig->backend.wait, VHOST_USER_WAIT_RECONFIGURE);
+    rig_complete(rig, 0, 1);
+    assert_int_equal(rig_take_u64(rig, VHOST_USER_SET_VRING_ENABLE), 0);
+    assert_true(rig_running(rig, 1));
+    assert_int_equal(rig_used(rig, 0), 1);
+    rig_complete(rig, 1, 1);
+    assert_int_equal(rig_used(rig, 1), 1);
+}
+
+/* Stop */
+
+static void the_base_of_a_ring_that_never_started_is_the_one_it_was_given(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    assert_int_equal(rig_get_base(rig, 0), 0);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, 77), 0);
+    assert_int_equal(rig_get_base(rig, 0), 77);
+}
+
+static void get_vring_base_stops_the_ring_and_drops_kick_and_call(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    serves_one(rig, 0);
+    serves_one(rig, 0);
+    unsigned handles = rig_handles(rig);
+    assert_int_equal(rig_get_base(rig, 0), 2);
+    assert_false(rig_running(rig, 0));
+    assert_true(rig_running(rig, 1));
+    assert_int_equal(rig_handles(rig), handles - 2);
+    assert_int_equal(rig->queues[0].lines[VHOST_USER_LINE_KICK], -1);
+    assert_int_equal(rig->queues[0].lines[VHOST_USER_LINE_CALL], -1);
+    /* QEMU sets this one only once. */
+    assert_int_not_equal(rig->queues[0].lines[VHOST_USER_LINE_ERROR], -1);
+    /* Stopped until the next kick line. */
+    assert_int_equal(rig_ring_enable(rig, 0, true), 0);
+    assert_false(rig_running(rig, 0));
+    assert_int_equal(rig_get_base(rig, 0), 2);
+    assert_int_equal(rig_ring_kick_line(rig, 0), 0);
+    assert_true(rig_running(rig, 0));
+    serves_one(rig, 0);
+}
+
+static void get_vring_base_is_answered_when_the_last_request_is_back(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    rig->hold = true;
+    for (unsigned i = 0; i < 3; i++)
+        rig_offer(rig, 0, RIG_DATA_0);
+    rig_kick(rig, 0);
+    assert_int_equal(rig->queues[0].held_count, 3);
+    assert_int_equal(rig_get_base(rig, 0), RIG_NO_ANSWER);
+    assert_true(vhost_user_backend_busy(&rig->backend));
+    /* What comes now is for the next life. */
+    rig_offer(rig, 0, RIG_DATA_0);
+    rig_kick(rig, 0);
+    rig_complete(rig, 0, 2);
+    assert_int_equal(rig->reply_count, 0);
+    rig_complete(rig, 0, 1);
+    assert_false(vhost_user_backend_busy(&rig->backend));
+    struct rig_reply reply;
+    assert_true(rig_take(rig, &reply));
+    assert_int_equal(reply.message.header.request, VHOST_USER_GET_VRING_BASE);
+    assert_int_equal(reply.message.payload.state.index, 0);
+    assert_int_equal(reply.message.payload.state.num, 3);
+    assert_int_equal(rig_used(rig, 0), 3);
+}
+
+static void get_vring_base_is_answered_once_even_when_need_reply_is_set(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    const struct vhost_user_vring_state base = {.index = 1};
+    assert_int_equal(rig_send(rig, VHOST_USER_GET_VRING_BASE, VHOST_USER_FLAG_NEED_REPLY, &base, sizeof(base), -1), 0);
+    assert_int_equal(rig->reply_count, 1);
+    assert_int_equal(rig->replies[0].message.header.size, sizeof(base));
+}
+
+/* A chain whose descriptor names itself as the next. */
+static void break_ring(struct rig *rig, unsigned index)
+{
+    struct fake_driver *driver = &rig->queues[index].driver;
+    fake_driver_desc(driver, 0, RIG_DATA_0, 16, VRING_DESC_F_NEXT, 0);
+    fake_driver_offer(driver, 0);
+    (void)fake_driver_show(driver);
+    rig_kick(rig, index);
+    assert_int_equal(rig->queues[index].errors, 1);
+}
+
+static void a_broken_ring_does_not_come_back_by_itself(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    break_ring(rig, 0);
+    assert_int_equal(rig_share(rig), 0); /* stops and starts all */
+    assert_false(rig_running(rig, 0));
+    assert_true(rig_running(rig, 1));
+    assert_int_equal(rig_ring_enable(rig, 0, true), 0);
+    assert_false(rig_running(rig, 0));
+    assert_int_equal(rig_get_base(rig, 0), 0);
+    rig_lay_ring(rig, 0);
+    rig_start_ring(rig, 0);
+    assert_true(rig_running(rig, 0));
+    serves_one(rig, 0);
+}
+
+static void a_broken_ring_can_be_stopped(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    break_ring(rig, 0);
+    assert_int_equal(rig_get_base(rig, 0), 0);
+    assert_int_equal(rig_get(rig, VHOST_USER_GET_STATUS) & 64, 64);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_ring_starts_with_its_last_part_in_whatever_order_they_come),
+        TEST(qemu_s_order_is_served),
+        TEST(libblkio_s_order_is_served),
+        TEST(without_protocol_features_a_ring_starts_enabled),
+        TEST(requests_from_before_the_start_are_served_without_a_kick),
+        TEST(a_kick_before_the_ring_is_set_up_does_nothing),
+        TEST(a_ring_without_kick_line_is_polled),
+        TEST(a_base_other_than_zero_is_where_a_ring_goes_on),
+        TEST(there_is_no_ring_past_the_last_one),
+        TEST(the_base_of_no_ring_ends_the_connection),
+        TEST(a_size_is_a_power_of_two_up_to_32768),
+        TEST(a_base_has_sixteen_bits),
+        TEST(enabled_is_one_or_zero),
+        TEST(bits_of_a_line_s_payload_without_meaning_are_refused),
+        TEST(flags_of_an_address_without_meaning_are_refused),
+        TEST(a_ring_outside_memory_does_not_start_and_the_front_end_hears_of_it),
+        TEST(a_misaligned_ring_does_not_start),
+        TEST(a_ring_whose_memory_comes_last_starts_then),
+        TEST(size_and_base_of_a_running_ring_cannot_change),
+        TEST(a_running_ring_goes_on_at_other_addresses),
+        TEST(a_bad_address_leaves_a_running_ring_where_it_was),
+        TEST(a_new_kick_line_takes_the_place_of_the_old_and_loses_no_request),
+        TEST(a_new_call_line_is_signalled_since_an_interrupt_may_be_lost),
+        TEST(a_disabled_ring_is_not_served_and_goes_on_where_it_was),
+        TEST(disabling_waits_for_requests_in_flight_and_only_of_that_ring),
+        TEST(the_base_of_a_ring_that_never_started_is_the_one_it_was_given),
+        TEST(get_vring_base_stops_the_ring_and_drops_kick_and_call),
+        TEST(get_vring_base_is_answered_when_the_last_request_is_back),
+        TEST(get_vring_base_is_answered_once_even_when_need_reply_is_set),
+        TEST(a_broken_ring_does_not_come_back_by_itself),
+        TEST(a_broken_ring_can_be_stopped),
+    };
+    return cmocka_run_group_tests_name("backend_ring", tests, NULL, NULL);
+}

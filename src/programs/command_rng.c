@@ -49,6 +49,8 @@ static int rng_serve(const struct daemon_options *options, const char *source, u
             .name = "rng",
             .device = &command.rng.device,
             .queues = &command.queues,
+            /* A generator may take its time over a read: that must not keep the control socket waiting. */
+            .own_threads = true,
             .queue_port = {.handle = rng_handle, .handle_changes = true, .context = &command},
             .statistics = rng_statistics,
             .context = &command,

@@ -1,0 +1,514 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
+"""Everything a person can do wrong with the program, and its manners: messages, exit statuses, sockets, signals.
+
+  test_cli.py PROGRAM
+"""
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+
+import tap
+from daemon import Case, Control, NOBODY, wait_for
+
+GET_FEATURES = struct.pack('=III', 1, 1, 0)
+
+
+class WrongUse(Case):
+    """Exit status 2, and a line that says what to do instead."""
+
+    def test_no_command(self):
+        self.refused(2, ['which command', 'blk', '--help'])
+
+    def test_an_unknown_command(self):
+        self.refused(2, ['unknown command blkk', 'blk'], 'blkk')
+
+    def test_an_unknown_option(self):
+        for argument in ('--frobnicate', '--frobnicate=1', '-x', '--', '---'):
+            with self.subTest(argument):
+                words = ['unknown option'] if argument != '--' else ['--socket-path']
+                self.refused(2, words, 'rng', argument)
+
+    def test_a_word_too_many(self):
+        self.refused(2, ['"again" is not understood'], 'rng', '--socket-path=/x', 'again')
+
+    def test_a_missing_value(self):
+        for option in ('--socket-path', '--fd', '--source', '--rate-bytes-per-s', '--control-path', '--log-level'):
+            with self.subTest(option):
+                self.refused(2, [option, 'needs a value'], 'rng', option)
+
+    def test_an_empty_value(self):
+        for option in ('--socket-path', '--source', '--control-path'):
+            with self.subTest(option):
+                self.refused(2, [option, 'is empty'], 'rng', option + '=')
+
+    def test_a_value_for_an_option_that_takes_none(self):
+        self.refused(2, ['--read-only takes no value'], 'blk', '--read-only=yes')
+
+    def test_numbers_that_are_none_or_out_of_range(self):
+        wrong = ['--queues=0', '--queues=65', '--queues=four', '--queues=-1', '--queues=4x', '--queues=',
+                 '--queues=18446744073709551617', '--queue-depth=0', '--queue-depth=1025', '--seg-max=0',
+                 '--seg-max=1023', '--size-max=4095', '--limit-iops=0', '--limit-bytes-per-s=0', '--blk-null=0',
+                 '--blk-null=1X', '--blk-null=99999999999T', '--blk-null=1KK', '--fd=-1', '--fd=x']
+        for argument in wrong:
+            with self.subTest(argument):
+                self.refused(2, [argument, 'give a'], 'blk', argument)
+
+    def test_choices_that_are_none(self):
+        for argument in ('--engine=magic', '--block-size=1024', '--log-level=loud'):
+            with self.subTest(argument):
+                self.refused(2, [argument, 'choose one of'], 'blk', argument)
+
+    def test_no_attachment(self):
+        self.refused(2, ['--socket-path=PATH or --fd=N'], 'rng')
+        self.refused(2, ['--socket-path=PATH or --fd=N'], 'blk', '--blk-null=1M')
+
+    def test_two_attachments(self):
+        self.refused(2, ['--socket-path and --fd'], 'rng', '--socket-path=/x', '--fd=3')
+
+    def test_no_disk_or_two(self):
+        self.refused(2, ['--blk-file=PATH'], 'blk', '--socket-path=/x')
+        self.refused(2, ['--blk-file and --blk-null'], 'blk', '--socket-path=/x', '--blk-file=/x', '--blk-null=1M')
+
+    def test_a_serial_number_that_is_too_long(self):
+        self.refused(2, ['--serial', '20'], 'blk', '--socket-path=/x', '--blk-null=1M', '--serial=' + 21 * 'x')
+
+    def test_a_size_max_that_is_no_multiple_of_a_sector(self):
+        self.refused(2, ['--size-max', 'multiple of 512'], 'blk', '--socket-path=/x', '--blk-null=1M',
+                     '--size-max=5000')
+
+    def test_ctl_without_a_path_or_a_command_or_with_an_unknown_one(self):
+        self.refused(2, ['PATH stats|resize|quit'], 'ctl')
+        self.refused(2, ['PATH stats|resize|quit'], 'ctl', '/x')
+        self.refused(2, ['unknown command dance'], 'ctl', '/x', 'dance')
+        self.refused(2, ['"more" is not understood'], 'ctl', '/x', 'stats', 'more')
+
+
+class Answers(Case):
+    """What is asked for goes to standard output, with status 0."""
+
+    def told(self, *arguments):
+        done = self.run_program(*arguments)
+        self.assertEqual((done.returncode, done.stderr), (0, ''))
+        return done.stdout
+
+    def test_help_names_every_option(self):
+        self.assertIn('blk', self.told('--help'))
+        for command, options in (('blk', ('blk-file', 'read-only', 'serial', 'queues', 'queue-depth', 'blk-null',
+                                          'limit-iops', 'limit-bytes-per-s', 'socket-path', 'fd', 'control-path')),
+                                 ('rng', ('source', 'rate-bytes-per-s', 'socket-path', 'print-capabilities')),
+                                 ('ctl', ('json', 'shrink'))):
+            text = self.told(command, '--help')
+            for option in options:
+                self.assertIn('--' + option, text)
+
+    def test_help_comes_though_other_options_are_wrong(self):
+        self.assertIn('usage', self.told('blk', '--frobnicate', '--help'))
+
+    def test_version(self):
+        self.assertRegex(self.told('--version'), r'^backplane \d+\.\d+\.\d+\n$')
+
+    def test_capabilities_are_json_as_the_conventions_have_it(self):
+        self.assertEqual(json.loads(self.told('blk', '--print-capabilities')),
+                         {'type': 'block', 'features': ['read-only', 'blk-file']})
+        self.assertEqual(json.loads(self.told('rng', '--print-capabilities'))['type'], 'rng')
+
+    def test_capabilities_ignore_all_other_options(self):
+        self.assertIn('block', self.told('blk', '--fd', '--blk-file=/nonexistent', '--what', '--print-capabilities'))
+
+    def test_output_that_cannot_be_written_is_a_failure(self):
+        for arguments in (('--help',), ('--version',), ('blk', '--print-capabilities')):
+            with self.subTest(arguments), open('/dev/full', 'w', encoding='utf-8') as full:
+                done = os.posix_spawn(self.program, [self.program, *arguments], os.environ,
+                                      file_actions=[(os.POSIX_SPAWN_DUP2, full.fileno(), 1),
+                                                    (os.POSIX_SPAWN_OPEN, 2, '/dev/null', os.O_WRONLY, 0)])
+                self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(done, 0)[1]), 1)
+
+
+class Disks(Case):
+    """Images that cannot be served: exit status 1."""
+
+    def refuse(self, words, path, *arguments, **options):
+        return self.refused(1, words, 'blk', '--socket-path', self.path('socket'), '--blk-file', path, *arguments,
+                            **options)
+
+    def test_a_missing_file(self):
+        self.refuse(['/nonexistent/disk.img', 'No such file'], '/nonexistent/disk.img')
+
+    def test_a_folder(self):
+        self.refuse([self.folder], self.folder)
+
+    def test_a_device_that_is_no_disk(self):
+        self.refuse(['/dev/null'], '/dev/null')
+
+    def test_an_empty_file(self):
+        self.refuse(['disk.img'], self.image(size=0))
+
+    def test_a_file_shorter_than_a_sector(self):
+        self.refuse(['disk.img'], self.image(size=511))
+
+    def test_a_qcow2_image_by_name_and_with_advice(self):
+        path = self.image()
+        with open(path, 'r+b') as file:
+            file.write(b'QFI\xfb\x00\x00\x00\x03')
+        self.refuse(['qcow2', 'qemu-img'], path)
+
+    def test_a_file_without_permission(self):
+        if os.getuid() != 0:
+            self.skipTest('needs root, to be somebody else')
+        path = self.image()
+        os.chmod(path, 0o600)
+        os.chmod(self.folder, 0o777)
+        self.refuse([path, 'Permission denied'], path, user=NOBODY, group=NOBODY, extra_groups=[])
+
+    def test_a_file_that_may_only_be_read_can_be_served_read_only(self):
+        if os.getuid() != 0:
+            self.skipTest('needs root, to be somebody else')
+        path = self.image()
+        os.chmod(path, 0o644)
+        os.chmod(self.folder, 0o777)
+        as_nobody = {'user': NOBODY, 'group': NOBODY, 'extra_groups': []}
+        self.refuse([path, 'Permission denied'], path, **as_nobody)
+        daemon = self.start_listening('blk', '--read-only', '--blk-file', path, **as_nobody)
+        daemon.terminate()
+        self.ends(daemon)
+
+    def test_an_image_that_another_daemon_writes(self):
+        path = self.image()
+        self.start_listening('blk', '--blk-file', path)
+        for arguments in ((), ('--read-only',)):
+            with self.subTest(arguments):
+                self.refused(1, [path], 'blk', '--socket-path', self.path('second'), '--blk-file', path, *arguments)
+        self.assertFalse(os.path.exists(self.path('second')))
+
+    def test_two_readers_of_one_image_get_along(self):
+        path = self.image()
+        self.start_listening('blk', '--read-only', '--blk-file', path)
+        self.start_listening('blk', '--read-only', '--blk-file', path, socket_name='second')
+
+    def test_the_image_is_free_again_when_the_daemon_has_gone(self):
+        path = self.image()
+        daemon = self.start_listening('blk', '--blk-file', path)
+        daemon.kill()
+        daemon.wait()
+        self.start_listening('blk', '--blk-file', path)
+
+
+class Entropy(Case):
+    """Sources that have none: exit status 1."""
+
+    def test_sources_that_have_no_entropy(self):
+        for path in ('/nonexistent', self.folder):
+            with self.subTest(path):
+                self.refused(1, [path, '/dev/urandom'], 'rng', '--socket-path', self.path('socket'), '--source', path)
+
+
+class Sockets(Case):
+    """Places to listen: stale ones are replaced, live ones respected."""
+
+    def refuse(self, words, path, *arguments, **options):
+        return self.refused(1, words, 'rng', '--socket-path', path, *arguments, **options)
+
+    def test_a_path_that_does_not_fit_into_an_address(self):
+        for option in ('--socket-path', '--control-path'):
+            path = '/tmp/' + 103 * 'x'
+            self.assertEqual(len(path), 108)
+            with self.subTest(option):
+                arguments = [option, path]
+                if option == '--control-path':
+                    arguments += ['--socket-path', self.path('socket')]
+                self.refused(1, ['107 bytes', path], 'rng', *arguments)
+
+    def test_the_longest_path_that_fits(self):
+        name = (107 - len(self.folder) - 1) * 'x'
+        self.start_listening('rng', socket_name=name)
+
+    def test_a_folder_that_is_not_there(self):
+        self.refuse(['/nonexistent/socket', 'No such file'], '/nonexistent/socket')
+
+    def test_a_folder_where_we_may_not_write(self):
+        if os.getuid() != 0:
+            self.skipTest('needs root, to be somebody else')
+        self.refuse(['Permission denied', self.path('socket')], self.path('socket'), user=NOBODY, group=NOBODY,
+                    extra_groups=[])
+
+    def test_a_file_that_is_no_socket_is_left_alone(self):
+        path = self.image('precious')
+        self.refuse(['precious', 'no socket'], path)
+        self.assertEqual(os.path.getsize(path), 1 << 20)
+        self.refuse(['no socket'], self.folder)
+
+    def test_a_stale_socket_is_replaced(self):
+        daemon = self.start_listening('rng')
+        daemon.kill()
+        daemon.wait()
+        self.assertTrue(stat.S_ISSOCK(os.stat(self.path('socket')).st_mode))
+        self.start_listening('rng')
+
+    def test_a_live_socket_is_refused_and_stays_alive(self):
+        first = self.start_listening('rng')
+        self.refuse(['socket', 'another process serves'], self.path('socket'))
+        self.assertTrue(self.listens(self.path('socket')))
+        first.terminate()
+        self.ends(first)
+
+    def test_a_live_socket_with_a_full_backlog_is_refused(self):
+        path = self.path('socket')
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as busy:
+            busy.bind(path)
+            busy.listen(0)
+            clients = []
+            for _ in range(4):
+                client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+                clients.append(client)
+                client.connect_ex(path)
+            self.refuse(['another process serves'], path)
+            for client in clients:
+                client.close()
+
+    def test_a_live_control_socket_is_refused(self):
+        self.start_listening('rng', '--control-path', self.path('control'))
+        self.refused(1, ['control', 'another process serves'], 'rng', '--socket-path', self.path('second'),
+                     '--control-path', self.path('control'))
+        self.assertFalse(os.path.exists(self.path('second')))
+
+    def test_sockets_are_removed_at_the_end(self):
+        daemon = self.start_listening('rng', '--control-path', self.path('control'))
+        daemon.terminate()
+        self.ends(daemon)
+        self.assertFalse(os.path.exists(self.path('socket')))
+        self.assertFalse(os.path.exists(self.path('control')))
+
+    def test_a_socket_that_is_another_s_by_now_is_not_removed(self):
+        first = self.start_listening('rng')
+        os.unlink(self.path('socket'))
+        self.start_listening('rng')
+        first.terminate()
+        self.ends(first)
+        self.assertTrue(self.listens(self.path('socket')))
+
+    def test_the_control_socket_is_for_its_owner_alone(self):
+        self.start_listening('rng', '--control-path', self.path('control'))
+        self.assertEqual(stat.S_IMODE(os.stat(self.path('control')).st_mode), 0o600)
+
+    def test_an_inherited_handle_that_is_no_socket(self):
+        self.refused(1, ['--fd=0', 'socket'], 'rng', '--fd=0')
+        self.refused(1, ['--fd=1000', 'Bad file'], 'rng', '--fd=1000')
+
+    def test_a_connected_handle_is_served_until_its_front_end_goes(self):
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                daemon = self.start('rng', f'--fd={theirs.fileno()}', pass_fds=[theirs.fileno()])
+            ours.sendall(GET_FEATURES)
+            self.assertEqual(len(ours.recv(20, socket.MSG_WAITALL)), 20)
+        self.ends(daemon)
+
+    def test_a_listening_handle_is_served_for_one_front_end_after_the_other(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(self.path('socket'))
+            listener.listen()
+            daemon = self.start('rng', '--fd', str(listener.fileno()), pass_fds=[listener.fileno()])
+        for _ in range(3):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+                client.connect(self.path('socket'))
+                client.sendall(GET_FEATURES)
+                self.assertEqual(len(client.recv(20, socket.MSG_WAITALL)), 20)
+        daemon.terminate()
+        self.ends(daemon)
+        self.assertTrue(os.path.exists(self.path('socket')))
+
+
+class Signals(Case):
+    """Orderly ends."""
+
+    def test_term_and_int_end_the_daemon_with_status_0(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            for command in (('rng',), ('blk', '--blk-null=1M'), ('blk', '--blk-file', self.image())):
+                with self.subTest(number=number, command=command):
+                    daemon = self.start_listening(*command)
+                    daemon.send_signal(number)
+                    self.ends(daemon)
+
+    def test_term_ends_the_daemon_under_a_front_end(self):
+        daemon = self.start_listening('blk', '--blk-file', self.image())
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+            client.connect(self.path('socket'))
+            client.sendall(GET_FEATURES)
+            self.assertEqual(len(client.recv(20, socket.MSG_WAITALL)), 20)
+            daemon.terminate()
+            self.ends(daemon)
+            self.assertEqual(client.recv(1), b'')
+
+
+class ControlSocket(Case):
+    """The control socket and its client."""
+
+    def serve(self, *arguments):
+        daemon = self.start_listening(*(arguments or ('rng',)), '--control-path', self.path('control'))
+        return daemon
+
+    def control(self):
+        return Control(self.path('control'))
+
+    def ctl(self, *arguments, status=0):
+        done = self.run_program('ctl', self.path('control'), *arguments)
+        self.assertEqual(done.returncode, status, done)
+        return done
+
+    def test_ctl_against_nothing(self):
+        self.refused(1, ['/nonexistent', 'No such file'], 'ctl', '/nonexistent', 'stats')
+        self.refused(1, [self.image()], 'ctl', self.path('disk.img'), 'stats')
+
+    def test_ctl_against_a_stale_socket(self):
+        daemon = self.serve()
+        daemon.kill()
+        daemon.wait()
+        self.refused(1, ['nobody serves', 'control'], 'ctl', self.path('control'), 'stats')
+
+    def test_ctl_against_a_server_that_hangs_up(self):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            listener.bind(self.path('control'))
+            listener.listen()
+            with self.background_ctl() as ctl:
+                listener.accept()[0].close()
+                self.assertEqual(ctl.wait(), 1)
+
+    def background_ctl(self):
+        return subprocess.Popen([self.program, 'ctl', self.path('control'), 'stats'], stderr=subprocess.DEVNULL)
+
+    def test_stats_as_text_and_as_json(self):
+        self.serve('blk', '--blk-null=1M', '--queues=3')
+        text = self.ctl('stats').stdout
+        self.assertIn('device blk\n', text)
+        self.assertIn('state waiting\n', text)
+        self.assertIn('blk.engine null\n', text)
+        answer = json.loads(self.ctl('stats', '--json').stdout)
+        self.assertTrue(answer['ok'])
+        self.assertEqual(answer['blk']['size_bytes'], 1 << 20)
+
+    def test_stats_show_a_front_end(self):
+        self.serve()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client, self.control() as control:
+            client.connect(self.path('socket'))
+            client.sendall(GET_FEATURES)
+            client.recv(20, socket.MSG_WAITALL)
+            self.assertEqual(control.ask(command='stats')['state'], 'connected')
+            client.close()
+            wait_for(lambda: control.ask(command='stats')['state'] == 'waiting', 'the front end to be gone')
+
+    def test_resize_takes_over_the_file_s_size(self):
+        path = self.image()
+        self.serve('blk', '--blk-file', path)
+        with self.control() as control:
+            self.assertEqual(control.ask(command='resize'),
+                             {'ok': True, 'size_bytes': 1 << 20, 'changed': False, 'front_end_told': False})
+            os.truncate(path, 3 << 20)
+            self.assertEqual(control.ask(command='resize'),
+                             {'ok': True, 'size_bytes': 3 << 20, 'changed': True, 'front_end_told': False})
+            self.assertEqual(control.ask(command='stats')['blk']['size_bytes'], 3 << 20)
+
+    def test_resize_shrinks_only_when_told_so(self):
+        path = self.image()
+        self.serve('blk', '--blk-file', path)
+        os.truncate(path, 1 << 19)
+        self.refused(1, ['shrunk', '--shrink'], 'ctl', self.path('control'), 'resize')
+        self.assertIn('size_bytes 524288\n', self.ctl('resize', '--shrink').stdout)
+
+    def test_resize_of_what_has_no_size_is_refused(self):
+        self.serve('rng')
+        self.refused(1, ['no size'], 'ctl', self.path('control'), 'resize')
+
+    def test_resize_of_a_null_disk_is_refused(self):
+        self.serve('blk', '--blk-null=1M')
+        self.refused(1, ['no file'], 'ctl', self.path('control'), 'resize')
+
+    def test_quit_ends_the_daemon(self):
+        daemon = self.serve()
+        self.ctl('quit')
+        self.ends(daemon)
+
+    def test_garbage_is_answered_with_an_error(self):
+        self.serve()
+        wrong = [b'', b'{}', b'[]', b'"stats"', b'null', b'{', b'}', b'stats', b'\x00\xff\xfe', b'{"command": 1}',
+                 b'{"command": "dance"}', b'{"command": "stats"} x', 100 * b'[', b'{"command": null}',
+                 b'{"a": 1, "a": 2}', b'{"command": "st\x00ats"}']
+        with self.control() as control:
+            for line in wrong:
+                control.say(line + b'\n')
+                answer = control.hear()
+                self.assertFalse(answer['ok'], line)
+                self.assertTrue(answer['error'])
+            self.assertTrue(control.ask(command='stats')['ok'])
+
+    def test_many_commands_at_once_are_all_answered(self):
+        self.serve()
+        with self.control() as control:
+            control.say(100 * b'{"command": "stats"}\n')
+            for _ in range(100):
+                self.assertTrue(control.hear()['ok'])
+
+    def test_a_command_in_pieces_is_understood(self):
+        self.serve()
+        with self.control() as control:
+            for byte in b'{"command": "stats"}\n':
+                control.say(bytes([byte]))
+            self.assertTrue(control.hear()['ok'])
+
+    def test_a_line_without_end_is_refused_and_its_client_let_go(self):
+        self.serve()
+        with self.control() as control:
+            control.say(4096 * b' ')
+            self.assertIn('too long', control.hear()['error'])
+            try:
+                self.assertIsNone(control.hear())
+            except ConnectionResetError:
+                pass
+        with self.control() as control:
+            self.assertTrue(control.ask(command='stats')['ok'])
+
+    def test_a_client_that_never_listens_holds_up_nobody(self):
+        daemon = self.serve()
+        with self.control() as deaf, self.control() as other:
+            deaf.socket.setblocking(False)
+            try:
+                for _ in range(1000000):
+                    deaf.socket.send(100 * b'{"command": "stats"}\n')
+            except BlockingIOError:
+                pass
+            self.assertTrue(other.ask(command='stats')['ok'])
+        self.assertIsNone(daemon.poll())
+
+    def test_more_clients_than_there_is_room_for_push_out_the_quietest(self):
+        self.serve()
+        clients = [self.control() for _ in range(8)]
+        for client in clients[1:]:
+            self.assertTrue(client.ask(command='stats')['ok'])
+        with self.control() as last:
+            self.assertTrue(last.ask(command='stats')['ok'])
+        self.assertIsNone(clients[0].hear())
+        for client in clients:
+            client.__exit__()
+
+    def test_half_closed_clients_still_get_their_answer(self):
+        self.serve()
+        with self.control() as control:
+            control.say(b'{"command": "stats"}\n')
+            control.socket.shutdown(socket.SHUT_WR)
+            self.assertTrue(control.hear()['ok'])
+            self.assertIsNone(control.hear())
+
+
+if __name__ == '__main__':
+    # Somebody else must be able to run it, so it is taken out of folders that only we may enter.
+    with tempfile.TemporaryDirectory(prefix='backplane-program-') as place:
+        os.chmod(place, 0o755)
+        Case.program = shutil.copy(sys.argv[1], os.path.join(place, 'backplane'))
+        tap.main(__name__)

@@ -51,7 +51,10 @@ static void server_ended(void *context)
 static void server_asked_to_stop(struct loop_watch *watch, unsigned events)
 {
     struct backplane_server *server = container_of(watch, struct backplane_server, stop_watch);
+    uint64_t count;
     (void)events;
+    ssize_t taken = read(watch->handle, &count, sizeof(count));
+    (void)taken; /* that it was asked is all there is to know */
     loop_unwatch(&server->loop, watch);
     vhost_user_server_stop(&server->server);
 }

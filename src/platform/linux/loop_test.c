@@ -255,7 +255,7 @@ static void an_idle_loop_wakes_for_nothing_but_its_calls(void **state)
     struct waits first = {.loop = &other}, second = {.loop = &other};
     loop_call(&other, count_waits, &first);
     loop_call(&other, count_waits, &second);
-    assert_int_equal(second.total - first.total, 1);
+    assert_in_range(second.total - first.total, 0, 1); /* 0: both calls came with one wake */
     loop_done(&other);
 }
 

@@ -100,7 +100,7 @@ static int shared_mapping_page_bytes(int handle, uint64_t offset, uint64_t bytes
 int shared_mapping_open(int handle, uint64_t offset, uint64_t bytes, int fault_handle,
                         struct shared_mapping *ret_mapping)
 {
-    uint64_t end, page_bytes;
+    uint64_t end, page_bytes = 0;
     if (bytes == 0 || add_overflows_u64(offset, bytes, &end) || end > INT64_MAX)
         return -EINVAL;
     int r = shared_mapping_page_bytes(handle, offset, bytes, &page_bytes);

@@ -352,7 +352,7 @@ static int server_socket_option(int handle, int option, int *ret_value)
 
 int vhost_user_server_adopt(struct vhost_user_server *server, int handle)
 {
-    int domain, type, listening;
+    int domain = 0, type = 0, listening = 0;
     int r = server_socket_option(handle, SO_DOMAIN, &domain);
     if (r == 0)
         r = server_socket_option(handle, SO_TYPE, &type);

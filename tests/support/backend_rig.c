@@ -10,7 +10,9 @@
 #define PAGE_BYTES 4096
 /* The most an object of the rig can be: GET_INFLIGHT_FD makes the largest. */
 #define OBJECT_BYTES_MAX (UINT64_C(64) << 20)
+/* What the device writes into each request, and how much of it: a hostile one may have gigabytes. */
 #define FILL 0x5a
+#define FILL_BYTES_MAX (64u << 10)
 
 static struct rig *rig_of(struct vhost_user_port *port)
 {
@@ -226,10 +228,11 @@ static int device_set_features(struct virtio_device *device, uint64_t features)
 
 static void complete(struct virtqueue *queue, struct virtq_chain *chain)
 {
-    uint8_t fill[64];
+    uint8_t fill[256];
     memset(fill, FILL, sizeof(fill));
-    while (virtq_chain_write(chain, fill, sizeof(fill)) == sizeof(fill))
-        continue;
+    for (unsigned left = FILL_BYTES_MAX / sizeof(fill); left > 0; left--)
+        if (virtq_chain_write(chain, fill, sizeof(fill)) < sizeof(fill))
+            break;
     virtqueue_push(queue, &chain, 1);
 }
 
@@ -347,7 +350,9 @@ int rig_line(struct rig *rig)
 struct rig *rig_open(unsigned queue_count)
 {
     ASSERT(queue_count >= 1 && queue_count <= RIG_QUEUES_MAX);
-    struct rig *rig = allocate(sizeof(*rig));
+    /* Large, and mostly never touched. */
+    struct rig *rig = calloc(1, sizeof(*rig));
+    ASSERT(rig != NULL);
     const struct virtq_arena_shape shape = {.slots = RIG_SLOTS, .medium_runs = 2, .long_runs = 1};
     rig->port.class = &port_class;
     rig->on_queue = -1;

@@ -177,7 +177,7 @@ union vhost_user_payload {
 };
 
 /* A payload is never larger: what a header may ask us to read. */
-#define VHOST_USER_PAYLOAD_BYTES_MAX sizeof(union vhost_user_payload)
+#define VHOST_USER_PAYLOAD_BYTES_MAX sizeof(struct vhost_user_config)
 /* Descriptors that one message may bring. */
 #define VHOST_USER_HANDLES_MAX VHOST_USER_TABLE_REGIONS_MAX
 

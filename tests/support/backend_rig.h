@@ -167,6 +167,8 @@ int64_t rig_get_base(struct rig *rig, unsigned index);
 
 /* The driver offers a request of 16 bytes to be filled at guest address @address. The back end is not told. */
 void rig_offer(struct rig *rig, unsigned index, uint64_t address);
+/* The driver offers a chain that loops, and kicks. */
+void rig_break(struct rig *rig, unsigned index);
 /* Kick, and let the queues run until there is nothing to do. Lost when there is no kick line. */
 void rig_kick(struct rig *rig, unsigned index);
 void rig_run(struct rig *rig);

@@ -232,6 +232,15 @@ void rig_offer(struct rig *rig, unsigned index, uint64_t address)
     (void)fake_driver_show(&rig->queues[index].driver);
 }
 
+void rig_break(struct rig *rig, unsigned index)
+{
+    struct fake_driver *driver = &rig->queues[index].driver;
+    fake_driver_desc(driver, 0, RIG_DATA_0, 16, VRING_DESC_F_NEXT, 0);
+    fake_driver_offer(driver, 0);
+    (void)fake_driver_show(driver);
+    rig_kick(rig, index);
+}
+
 unsigned rig_used(struct rig *rig, unsigned index)
 {
     unsigned count = 0;

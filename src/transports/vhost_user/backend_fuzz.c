@@ -23,32 +23,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define OBJECT_INFLIGHT 4
 #define INFLIGHT_BYTES 0x4000
 
-enum step {
-    STEP_RAW,
-    STEP_NEGOTIATE,
-    STEP_FEATURES,
-    STEP_TABLE,
-    STEP_ADD_REGION,
-    STEP_REMOVE_REGION,
-    STEP_LOG,
-    STEP_RING_STATE,
-    STEP_RING_ADDRESS,
-    STEP_RING_LINE,
-    STEP_START_RING,
-    STEP_GET_BASE,
-    STEP_INFLIGHT,
-    STEP_CONFIG,
-    STEP_STATUS,
-    STEP_OFFER,
-    STEP_KICK,
-    STEP_COMPLETE,
-    STEP_WRITE,
-    STEP_WORLD,
-    STEP_DISCONNECT,
-    STEP_HEAD,
-    STEPS,
-};
-
 static unsigned lines_held(const struct rig *rig)
 {
     unsigned count = 0;
@@ -114,8 +88,9 @@ static int any_handle(struct rig *rig, struct fuzz_input *input)
     return rig_handle(rig, fuzz_u8(input) % rig->object_count);
 }
 
-static void raw(struct rig *rig, struct fuzz_input *input)
+static void raw(struct rig *rig, struct fuzz_input *input, unsigned index)
 {
+    (void)index;
     union vhost_user_payload payload;
     int handles[VHOST_USER_HANDLES_MAX];
     uint32_t request = fuzz_u8(input) % 50;
@@ -159,8 +134,9 @@ static struct vhost_user_region some_region(struct fuzz_input *input)
     return region;
 }
 
-static void table(struct rig *rig, struct fuzz_input *input)
+static void table(struct rig *rig, struct fuzz_input *input, unsigned index)
 {
+    (void)index;
     struct vhost_user_memory_table sent = {.region_count = fuzz_u8(input) % 4};
     int handles[VHOST_USER_HANDLES_MAX];
     for (uint32_t i = 0; i < sent.region_count; i++) {
@@ -181,8 +157,9 @@ static void one_region(struct rig *rig, struct fuzz_input *input, bool add)
     send(rig, input, add ? VHOST_USER_ADD_MEM_REG : VHOST_USER_REM_MEM_REG, &single, sizeof(single), handle);
 }
 
-static void log_message(struct rig *rig, struct fuzz_input *input)
+static void log_message(struct rig *rig, struct fuzz_input *input, unsigned index)
 {
+    (void)index;
     struct vhost_user_log log = {.size = off_by(input, LOG_BYTES), .offset = off_by(input, 0)};
     if ((fuzz_u8(input) & 7) == 0)
         send(rig, input, VHOST_USER_SET_LOG_FD, NULL, 0, rig_line(rig));
@@ -240,8 +217,9 @@ static void start_ring(struct rig *rig, struct fuzz_input *input, unsigned index
     send(rig, input, VHOST_USER_SET_VRING_ENABLE, &enable, sizeof(enable), -1);
 }
 
-static void inflight(struct rig *rig, struct fuzz_input *input)
+static void inflight(struct rig *rig, struct fuzz_input *input, unsigned index)
 {
+    (void)index;
     struct vhost_user_inflight area = {
         .mmap_size = off_by(input, INFLIGHT_BYTES),
         .mmap_offset = off_by(input, 0),
@@ -254,8 +232,9 @@ static void inflight(struct rig *rig, struct fuzz_input *input)
         send(rig, input, VHOST_USER_GET_INFLIGHT_FD, &area, VHOST_USER_INFLIGHT_BYTES, -1);
 }
 
-static void configuration(struct rig *rig, struct fuzz_input *input)
+static void configuration(struct rig *rig, struct fuzz_input *input, unsigned index)
 {
+    (void)index;
     struct vhost_user_config config = {
         .offset = (uint32_t)off_by(input, RIG_CONFIG_WRITABLE),
         .size = fuzz_u8(input),
@@ -269,8 +248,9 @@ static void configuration(struct rig *rig, struct fuzz_input *input)
     (void)vhost_user_backend_config_changed(&rig->backend);
 }
 
-static void status(struct rig *rig, struct fuzz_input *input)
+static void status(struct rig *rig, struct fuzz_input *input, unsigned index)
 {
+    (void)index;
     uint64_t value = fuzz_u8(input) & 0x1f;
     switch (fuzz_u8(input) & 7) {
     case 0:
@@ -288,8 +268,9 @@ static void status(struct rig *rig, struct fuzz_input *input)
     }
 }
 
-static void negotiate(struct rig *rig, struct fuzz_input *input)
+static void negotiate(struct rig *rig, struct fuzz_input *input, unsigned index)
 {
+    (void)index;
     uint64_t protocol_features = rig->backend.protocol_features_max;
     uint64_t features = virtio_device_features(&rig->device) & ~RIG_FEATURE_RIVAL;
     features |= VHOST_USER_F_PROTOCOL_FEATURES;
@@ -298,8 +279,9 @@ static void negotiate(struct rig *rig, struct fuzz_input *input)
     send(rig, input, VHOST_USER_SET_FEATURES, &features, 8, -1);
 }
 
-static void features(struct rig *rig, struct fuzz_input *input)
+static void features(struct rig *rig, struct fuzz_input *input, unsigned index)
 {
+    (void)index;
     uint8_t choice = fuzz_u8(input);
     uint64_t sent = rig->device.features;
     sent |= (choice & 1) != 0 ? VHOST_F_LOG_ALL : 0;
@@ -332,8 +314,9 @@ static void offer(struct rig *rig, struct fuzz_input *input, unsigned index)
 }
 
 /* The front end writes what it shares, at any time. */
-static void write_anywhere(struct rig *rig, struct fuzz_input *input)
+static void write_anywhere(struct rig *rig, struct fuzz_input *input, unsigned index)
 {
+    (void)index;
     uint8_t choice = fuzz_u8(input);
     uint8_t bytes[8];
     const struct rig_object *object = &rig->objects[(choice & 3) == 3 ? OBJECT_INFLIGHT : 0];
@@ -354,87 +337,70 @@ static void complete(struct rig *rig, struct fuzz_input *input, unsigned index)
     drop_answers(rig);
 }
 
+static void add_region(struct rig *rig, struct fuzz_input *input, unsigned index)
+{
+    (void)index;
+    one_region(rig, input, true);
+}
+
+static void remove_region(struct rig *rig, struct fuzz_input *input, unsigned index)
+{
+    (void)index;
+    one_region(rig, input, false);
+}
+
+static void get_base(struct rig *rig, struct fuzz_input *input, unsigned index)
+{
+    const struct vhost_user_vring_state state = {.index = index};
+    send(rig, input, VHOST_USER_GET_VRING_BASE, &state, sizeof(state), -1);
+}
+
+static void kick(struct rig *rig, struct fuzz_input *input, unsigned index)
+{
+    (void)input;
+    rig_kick(rig, index);
+}
+
+static void run(struct rig *rig, struct fuzz_input *input, unsigned index)
+{
+    (void)input;
+    (void)index;
+    rig_run(rig);
+}
+
+/* What the host does: mappings that fail, a device that keeps its requests or not. */
+static void change_world(struct rig *rig, struct fuzz_input *input, unsigned index)
+{
+    uint8_t maps = fuzz_u8(input);
+    (void)index;
+    rig->maps_left = maps < 4 ? maps : -1;
+    rig->shared_fails = (fuzz_u8(input) & 7) == 7;
+    rig->hold = (fuzz_u8(input) & 1) != 0;
+}
+
+static void disconnect(struct rig *rig, struct fuzz_input *input, unsigned index)
+{
+    (void)index;
+    if ((fuzz_u8(input) & 1) != 0) /* not too often */
+        rig_disconnect(rig);
+}
+
+/* The first ones are messages, which no busy back end may be given. The seeds in fuzz/corpus count on the order. */
+#define MESSAGE_STEPS 15
+static void (*const steps[])(struct rig *rig, struct fuzz_input *input, unsigned index) = {
+    raw,          negotiate, features,       table,        add_region, remove_region, log_message, ring_state,
+    ring_address, ring_line, start_ring,     get_base,     inflight,   configuration, status,      offer,
+    kick,         complete,  write_anywhere, change_world, disconnect, run,
+};
+
 static void take_step(struct rig *rig, struct fuzz_input *input)
 {
-    uint8_t choice = fuzz_u8(input);
+    unsigned step = fuzz_u8(input) % ARRAY_SIZE(steps);
     unsigned index = fuzz_u8(input) % QUEUES;
-    const struct vhost_user_vring_state state = {.index = index};
-    enum step step = (enum step)(choice % STEPS);
-    /* While it is busy no message may be given. */
-    if (vhost_user_backend_busy(&rig->backend) && step < STEP_OFFER)
-        step = STEP_COMPLETE;
-
-    switch (step) {
-    case STEP_RAW:
-        raw(rig, input);
-        break;
-    case STEP_NEGOTIATE:
-        negotiate(rig, input);
-        break;
-    case STEP_FEATURES:
-        features(rig, input);
-        break;
-    case STEP_TABLE:
-        table(rig, input);
-        break;
-    case STEP_ADD_REGION:
-    case STEP_REMOVE_REGION:
-        one_region(rig, input, step == STEP_ADD_REGION);
-        break;
-    case STEP_LOG:
-        log_message(rig, input);
-        break;
-    case STEP_RING_STATE:
-        ring_state(rig, input, index);
-        break;
-    case STEP_RING_ADDRESS:
-        ring_address(rig, input, index);
-        break;
-    case STEP_RING_LINE:
-        ring_line(rig, input, index);
-        break;
-    case STEP_START_RING:
-        start_ring(rig, input, index);
-        break;
-    case STEP_GET_BASE:
-        send(rig, input, VHOST_USER_GET_VRING_BASE, &state, sizeof(state), -1);
-        break;
-    case STEP_INFLIGHT:
-        inflight(rig, input);
-        break;
-    case STEP_CONFIG:
-        configuration(rig, input);
-        break;
-    case STEP_STATUS:
-        status(rig, input);
-        break;
-    case STEP_OFFER:
-        offer(rig, input, index);
-        break;
-    case STEP_KICK:
-        rig_kick(rig, index);
-        break;
-    case STEP_COMPLETE:
+    if (step < MESSAGE_STEPS && vhost_user_backend_busy(&rig->backend))
         complete(rig, input, index);
-        break;
-    case STEP_WRITE:
-        write_anywhere(rig, input);
-        break;
-    case STEP_WORLD:
-        rig->maps_left = choice >= 200 ? fuzz_u8(input) % 4 : -1;
-        rig->shared_fails = (fuzz_u8(input) & 7) == 7;
-        rig->hold = (fuzz_u8(input) & 1) != 0;
-        break;
-    case STEP_DISCONNECT:
-        if (choice >= 128) /* not too often */
-            rig_disconnect(rig);
-        break;
-    case STEP_HEAD:
-    case STEPS:
-    default:
-        rig_run(rig);
-        break;
-    }
+    else
+        steps[step](rig, input, index);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -444,7 +410,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ASSERT(rig_object(rig, LOG_BYTES) == OBJECT_LOG);
     ASSERT(rig_object(rig, INFLIGHT_BYTES) == OBJECT_INFLIGHT);
     rig->hold = true;
-    for (unsigned steps = 0; steps < STEPS_MAX && input.left > 0; steps++) {
+    for (unsigned i = 0; i < STEPS_MAX && input.left > 0; i++) {
         take_step(rig, &input);
         check(rig);
     }

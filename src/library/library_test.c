@@ -52,13 +52,13 @@ struct fixture {
     unsigned turns;
     /* the device */
     struct backplane_request *held[RING_SIZE];
-    unsigned held_count;
+    atomic_uint held_count;
     sem_t holds; /* posted for each that is held */
     sem_t asked; /* posted for each that is put back */
     atomic_bool may;
-    uint64_t chosen;
+    _Atomic uint64_t chosen;
     uint8_t config[8];
-    unsigned resets, stops;
+    atomic_uint resets, stops;
 };
 
 static int serve(void *context, unsigned queue, struct backplane_request *request)

@@ -207,6 +207,9 @@ static void lets_no_driver_switch_the_cache_that_did_not_ask_to(void **state)
     options.write_cache = false;
     world = blk_world_make(&options, &shape, 0);
     assert_int_equal(write_config(world, WRITEBACK_AT, 1, 1), -EPERM);
+    virtio_device_queue_stop(&world->blk.device, 0);
+    virtio_device_reset(&world->blk.device);
+    assert_int_equal(write_config(world, WRITEBACK_AT, 1, 1), -EPERM); /* nor before it said anything */
     blk_world_free(world);
 }
 
@@ -263,6 +266,21 @@ static void carries_the_cache_mode_over_in_its_saved_state(void **state)
     assert_int_equal(writeback(other), 0);
     assert_true(blk_is_write_through(&other->blk));
     blk_world_free(other);
+}
+
+/* A newer version of us may have written more, and we can do without it. */
+static void passes_over_records_it_does_not_know(void **state)
+{
+    struct blk_world *world = *state;
+    const uint8_t payload = 0;
+    uint8_t bytes[64];
+    struct state_writer writer = {.bytes = bytes, .size = sizeof(bytes)};
+
+    assert_int_equal(state_put(&writer, 1, 77, &payload, 1), 0);
+    assert_int_equal(state_put(&writer, UINT32_C(0x636b6c62), 1, &payload, 1), 0);
+    struct state_reader reader = {.bytes = bytes, .size = writer.used};
+    assert_int_equal(blk_load(&world->blk.device, &reader), 0);
+    assert_int_equal(writeback(world), 0);
 }
 
 static int load(struct blk_world *world, uint16_t version, uint8_t value, uint32_t length)
@@ -376,6 +394,7 @@ int main(void)
         TEST(is_write_back_again_after_a_reset),
         TEST(keeps_the_disks_size_over_a_reset),
         TEST(carries_the_cache_mode_over_in_its_saved_state),
+        TEST(passes_over_records_it_does_not_know),
         TEST(refuses_saved_state_that_makes_no_sense),
         cmocka_unit_test(refuses_options_that_no_disk_can_have),
         cmocka_unit_test(serves_a_disk_without_any_sector),

@@ -160,6 +160,46 @@ static void keeps_two_queues_apart(void **state)
     blk_world_free(world);
 }
 
+static void keeps_what_each_queues_port_did_not_take_apart(void **state)
+{
+    struct blk_options options = blk_world_options();
+    (void)state;
+
+    struct blk_world *world = make(&options, 2, 64);
+    struct fake_request requests[4];
+    for (unsigned i = 0; i < 4; i++)
+        requests[i] = offer_on(world, i / 2, IN, i, 512);
+    world->disk.room = 1;
+    device_rig_run(&world->rig, 0);
+    world->disk.room = 2;
+    device_rig_run(&world->rig, 1);
+    assert_int_equal(world->disk.ios[1].queue, 1);
+    assert_int_equal(world->disk.ios[1].io.offset, 2 * 512);
+    complete_all(world);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_used(world, &requests[i], OK, 513);
+        assert_memory_equal(data_of(world, &requests[i]), world->disk.bytes + i * 512, 512);
+    }
+    blk_world_free(world);
+}
+
+static void fetches_all_completions_in_one_wake(void **state)
+{
+    struct blk_options options = blk_world_options();
+    struct device_rig_shape shape = {.ring_size = 1024, .slots = 200};
+    (void)state;
+
+    struct blk_world *world = blk_world_make(&options, &shape, 0);
+    for (unsigned i = 0; i < 200; i++)
+        offer(world, IN, i, 512);
+    run(world);
+    while (world->disk.io_count > 0)
+        finish_io(&world->disk, 0, 0);
+    assert_int_equal(wake(world), VIRTIO_EVENT_NOTIFY);
+    assert_int_equal(used_count(world), 200);
+    blk_world_free(world);
+}
+
 static void has_stopped_only_when_all_that_was_in_flight_is_back(void **state)
 {
     struct blk_world *world = *state;
@@ -382,6 +422,41 @@ static void counts_the_ranges_of_a_request_as_operations(void **state)
     blk_world_free(world);
 }
 
+/* 64 KiB of zeros may have to be written; freeing them moves nothing. */
+static void counts_zeros_as_bytes_but_not_what_is_discarded(void **state)
+{
+    struct blk_world *world = make_limited(0, 1 << 20);
+    struct virtio_blk_range range = {0, 128, 0};
+    (void)state;
+
+    world->disk.at_once = true;
+    for (unsigned i = 0; i < 5; i++)
+        offer_ranges(world, VIRTIO_BLK_T_DISCARD, &range, 1);
+    run(world);
+    assert_int_equal(used_count(world), 5);
+    for (unsigned i = 0; i < 5; i++)
+        offer_ranges(world, VIRTIO_BLK_T_WRITE_ZEROES, &range, 1);
+    run(world);
+    assert_int_equal(used_count(world), 1); /* the burst has 102 KiB */
+    blk_world_free(world);
+}
+
+static void holds_back_flushes_too(void **state)
+{
+    struct blk_world *world = make_limited(100, 0);
+    (void)state;
+
+    world->disk.at_once = true;
+    for (unsigned i = 0; i < 12; i++)
+        offer(world, VIRTIO_BLK_T_FLUSH, 0, 0);
+    run(world);
+    assert_int_equal(used_count(world), 10);
+    world->disk.now_ns += SECOND_NS;
+    wake(world);
+    assert_int_equal(used_count(world), 2);
+    blk_world_free(world);
+}
+
 static void answers_what_needs_no_disk_whatever_the_limit(void **state)
 {
     struct blk_world *world = make_limited(1, 0);
@@ -432,6 +507,8 @@ int main(void)
         TEST(pops_no_more_than_its_burst),
         cmocka_unit_test(goes_on_in_the_wake_when_the_arena_was_empty),
         cmocka_unit_test(keeps_two_queues_apart),
+        cmocka_unit_test(keeps_what_each_queues_port_did_not_take_apart),
+        cmocka_unit_test(fetches_all_completions_in_one_wake),
         TEST(has_stopped_only_when_all_that_was_in_flight_is_back),
         TEST(stops_too_when_the_port_had_not_taken_everything),
         TEST(drops_a_completion_of_an_earlier_life),
@@ -443,6 +520,8 @@ int main(void)
         cmocka_unit_test(gives_a_requests_share_back_when_its_bytes_must_wait),
         cmocka_unit_test(limits_several_queues_together),
         cmocka_unit_test(counts_the_ranges_of_a_request_as_operations),
+        cmocka_unit_test(counts_zeros_as_bytes_but_not_what_is_discarded),
+        cmocka_unit_test(holds_back_flushes_too),
         cmocka_unit_test(answers_what_needs_no_disk_whatever_the_limit),
         TEST(asks_for_no_clock_without_a_limit),
         cmocka_unit_test(forgets_its_appointment_when_it_stops),

@@ -307,7 +307,7 @@ static struct blk_io first_io(uint64_t features, int writeback, uint32_t type)
         uint8_t byte = (uint8_t)writeback;
         assert_int_equal(virtio_device_config_write(&world->blk.device, 32, &byte, 1), 0);
     }
-    if (type == OUT)
+    if (type == OUT || type == IN)
         offer(world, type, 0, 512);
     else
         offer_ranges(world, type, &range, 1);
@@ -328,6 +328,7 @@ static void writes_through_when_the_driver_can_neither_flush_nor_switch(void **s
     assert_int_equal(first_io(features, -1, OUT).flags, BLK_IO_DURABLE);
     assert_int_equal(first_io(features, -1, VIRTIO_BLK_T_DISCARD).flags, BLK_IO_DURABLE);
     assert_int_equal(first_io(features, -1, VIRTIO_BLK_T_WRITE_ZEROES).flags, BLK_IO_DURABLE);
+    assert_int_equal(first_io(features, -1, IN).flags, 0);
 }
 
 static void writes_back_when_the_driver_flushes(void **state)

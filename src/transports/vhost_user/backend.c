@@ -503,9 +503,9 @@ int vhost_user_backend_queue_stopped(struct vhost_user_backend *backend, unsigne
 void vhost_user_backend_queue_broken(struct vhost_user_backend *backend, unsigned index)
 {
     ASSERT(index < backend->device->queue_count);
-    /* GET_STATUS looks at the device; here the ring is kept from being started anew by what happens to others. */
+    /* The news may be of an earlier life of the ring, and GET_STATUS looks at the device: so only look. */
     if (backend->queues[index].running)
-        backend->queues[index].broken = true;
+        backend_ring_look(backend, index);
 }
 
 bool vhost_user_backend_config_changed(struct vhost_user_backend *backend)

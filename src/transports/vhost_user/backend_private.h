@@ -54,6 +54,9 @@ void backend_ring_stop(struct vhost_user_backend *backend, unsigned index);
 /* It has stopped: remember where. */
 void backend_ring_stopped(struct vhost_user_backend *backend, unsigned index);
 
+/* Ask the queue of running ring @index whether it is broken. */
+void backend_ring_look(struct vhost_user_backend *backend, unsigned index);
+
 bool backend_any_running(const struct vhost_user_backend *backend);
 bool backend_any_stopping(const struct vhost_user_backend *backend);
 

@@ -41,6 +41,7 @@ struct queue_task {
     bool drop_call, drop_error;
     unsigned events;
     int result;
+    bool broken;
 };
 
 static void on_queue(struct queue_task *task, void (*function)(void *argument))
@@ -98,6 +99,12 @@ static void exchange_on_queue(void *argument)
         break_queue(task);
     if (r == 0 && task->config != NULL)
         raise_events(task, VIRTIO_EVENT_AGAIN);
+}
+
+static void look_on_queue(void *argument)
+{
+    struct queue_task *task = argument;
+    task->broken = task->backend->device->queues[task->index].broken;
 }
 
 static void set_line_on_queue(void *argument)
@@ -266,6 +273,13 @@ void backend_ring_stopped(struct vhost_user_backend *backend, unsigned index)
     /* The queue's thread does not touch it any more. */
     ring->broken = queue->broken;
     ring->base = virtqueue_base(queue);
+}
+
+void backend_ring_look(struct vhost_user_backend *backend, unsigned index)
+{
+    struct queue_task task = {.backend = backend, .index = index};
+    on_queue(&task, look_on_queue);
+    backend->queues[index].broken = task.broken;
 }
 
 bool backend_any_running(const struct vhost_user_backend *backend)

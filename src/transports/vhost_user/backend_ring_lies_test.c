@@ -139,6 +139,25 @@ static void a_ring_outside_memory_does_not_start_and_the_front_end_hears_of_it(v
     assert_int_equal(start_at(rig, &address), 1);
 }
 
+static void a_ring_in_two_mappings_that_do_not_meet_here_does_not_start(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    /* Side by side for guest and front end, the border amid the descriptor table; but in this process apart. */
+    const uint64_t border = RIG_RING(0) + 64 - RIG_GUEST_0;
+    struct vhost_user_memory_table table = {.region_count = 2, .regions = {rig_region(0), rig_region(0)}};
+    table.regions[0].size = border;
+    table.regions[1].size = 0x20000;
+    table.regions[1].guest_base += border;
+    table.regions[1].frontend_base += border;
+    assert_int_equal(rig_set_table(rig, &table), 0);
+    const struct guest_memory *map = &rig->backend.maps[rig->backend.current_map];
+    assert_ptr_not_equal(map->regions[1].host, map->regions[0].host + border);
+    const struct vhost_user_vring_address address = rig_ring_address(rig, 0);
+    assert_int_equal(start_at(rig, &address), 1);
+    assert_int_equal(rig->backend.refused_error, -EFAULT);
+}
+
 static void a_misaligned_ring_does_not_start(void **state)
 {
     struct rig *rig = *state;
@@ -185,6 +204,7 @@ int main(void)
         TEST(bits_of_a_line_s_payload_without_meaning_are_refused),
         TEST(flags_of_an_address_without_meaning_are_refused),
         TEST(a_ring_outside_memory_does_not_start_and_the_front_end_hears_of_it),
+        TEST(a_ring_in_two_mappings_that_do_not_meet_here_does_not_start),
         TEST(a_misaligned_ring_does_not_start),
         TEST(a_ring_whose_memory_comes_last_starts_then),
     };

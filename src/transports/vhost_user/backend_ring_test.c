@@ -405,6 +405,19 @@ static void a_broken_ring_does_not_come_back_by_itself(void **state)
     serves_one(rig, 0);
 }
 
+static void late_news_of_a_broken_ring_do_not_count_against_its_next_life(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    vhost_user_backend_queue_broken(&rig->backend, 0);
+    assert_int_equal(rig_share(rig), 0);
+    assert_true(rig_running(rig, 0));
+    assert_int_equal(rig_get_base(rig, 0), 0);
+    vhost_user_backend_queue_broken(&rig->backend, 0);
+    assert_int_equal(rig_ring_kick_line(rig, 0), 0);
+    assert_true(rig_running(rig, 0));
+}
+
 static void a_broken_ring_can_be_stopped(void **state)
 {
     struct rig *rig = *state;
@@ -439,6 +452,7 @@ int main(void)
         TEST(get_vring_base_is_answered_when_the_last_request_is_back),
         TEST(get_vring_base_is_answered_once_even_when_need_reply_is_set),
         TEST(a_broken_ring_does_not_come_back_by_itself),
+        TEST(late_news_of_a_broken_ring_do_not_count_against_its_next_life),
         TEST(a_broken_ring_can_be_stopped),
     };
     return cmocka_run_group_tests_name("backend_ring", tests, NULL, NULL);

@@ -1,0 +1,561 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Every test here runs on each engine: what the model sees must not depend on how the calls are made. Files are in the
+ * temporary directory. Waiting is by poll on the handle, as the program does it.
+ */
+#define _GNU_SOURCE
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "platform/linux/blk_backend.h"
+
+#define DISK_BYTES (8u << 20)
+#define DEPTH 64
+#define BLOCK 4096u
+/* Nothing here takes a second; a machine that is busy may. */
+#define TIMEOUT_MS 30000
+
+struct fixture {
+    enum blk_engine engine;
+    char path[64];
+    struct disk_image image;
+    struct blk_backend backend;
+    bool skipped;
+    char error[DISK_IMAGE_ERROR_BYTES];
+};
+
+static struct fixture fixture;
+
+static void make_file(char *path, size_t path_bytes, uint64_t size)
+{
+    snprintf(path, path_bytes, "/tmp/backplane-blk-XXXXXX");
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, (off_t)size), 0);
+    close(fd);
+}
+
+static bool open_backend(enum blk_engine engine, const char *path)
+{
+    const struct disk_image_options image_options = {.path = path};
+    int r = disk_image_open(&fixture.image, &image_options, fixture.error, sizeof(fixture.error));
+    if (r < 0)
+        fail_msg("%s", fixture.error);
+    const struct blk_backend_options options = {
+        .engine = engine,
+        .image = &fixture.image,
+        .queues = 2,
+        .depth = DEPTH,
+    };
+    r = blk_backend_open(&fixture.backend, &options, fixture.error, sizeof(fixture.error));
+    if (r < 0 && engine == BLK_ENGINE_URING) {
+        disk_image_close(&fixture.image);
+        return false;
+    }
+    if (r < 0)
+        fail_msg("%s", fixture.error);
+    return true;
+}
+
+static int set_up(void **state)
+{
+    fixture = (struct fixture){.engine = *(enum blk_engine *)*state, .image.fd = -1};
+    make_file(fixture.path, sizeof(fixture.path), DISK_BYTES);
+    fixture.skipped = !open_backend(fixture.engine, fixture.path);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    if (!fixture.skipped) {
+        blk_backend_close(&fixture.backend);
+        disk_image_close(&fixture.image);
+    }
+    unlink(fixture.path);
+    return 0;
+}
+
+static void skip_if_refused(void)
+{
+    if (fixture.skipped) {
+        print_message("skipped: %s\n", fixture.error);
+        skip();
+    }
+}
+
+static unsigned submit(unsigned queue, const struct blk_io *ios, unsigned count)
+{
+    return fixture.backend.port->class->submit(fixture.backend.port, queue, ios, count);
+}
+
+static unsigned reap(unsigned queue, struct blk_completion *completions, unsigned max)
+{
+    return fixture.backend.port->class->reap(fixture.backend.port, queue, completions, max);
+}
+
+/* Wait until @count operations have completed; their results by token. */
+static void wait_for(unsigned queue, unsigned count, int *results)
+{
+    struct pollfd poll_fd = {.fd = blk_backend_handle(&fixture.backend, queue), .events = POLLIN};
+    while (count > 0) {
+        struct blk_completion completions[16];
+        unsigned given = reap(queue, completions, ARRAY_SIZE(completions));
+        for (unsigned i = 0; i < given; i++)
+            results[completions[i].token] = completions[i].result;
+        assert_true(given <= count);
+        count -= given;
+        if (given > 0 || count == 0)
+            continue;
+        int r = poll(&poll_fd, 1, TIMEOUT_MS);
+        assert_true(r == 1 || (r < 0 && errno == EINTR));
+    }
+    assert_int_equal(reap(queue, &(struct blk_completion){0}, 1), 0);
+}
+
+/* One operation, waited for. */
+static int run(const struct blk_io *io)
+{
+    struct blk_io copy = *io;
+    int result = 1;
+    copy.token = 0;
+    assert_int_equal(submit(0, &copy, 1), 1);
+    wait_for(0, 1, &result);
+    return result;
+}
+
+static int transfer(enum blk_op op, uint32_t flags, uint64_t offset, void *buffer, size_t length)
+{
+    const struct guest_iovec iov = {.base = buffer, .length = length};
+    return run(
+        &(struct blk_io){.op = op, .flags = flags, .offset = offset, .length = length, .iov = &iov, .iov_count = 1});
+}
+
+static int space(enum blk_op op, uint32_t flags, uint64_t offset, uint64_t length)
+{
+    return run(&(struct blk_io){.op = op, .flags = flags, .offset = offset, .length = length});
+}
+
+static void fill(uint8_t *bytes, size_t length, unsigned seed)
+{
+    for (size_t i = 0; i < length; i++)
+        bytes[i] = (uint8_t)(seed + i * 7 + (i >> 8) * 13 + 1);
+}
+
+static blkcnt_t blocks_used(void)
+{
+    struct stat status;
+    assert_int_equal(fsync(fixture.image.fd), 0);
+    assert_int_equal(fstat(fixture.image.fd, &status), 0);
+    return status.st_blocks;
+}
+
+static void what_was_written_is_in_the_file_and_is_read_back(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    uint8_t written[BLOCK];
+    uint8_t in_file[BLOCK];
+    uint8_t back[BLOCK];
+    fill(written, sizeof(written), 1);
+
+    assert_int_equal(transfer(BLK_OP_WRITE, 0, 3 * BLOCK, written, sizeof(written)), 0);
+    assert_int_equal(pread(fixture.image.fd, in_file, sizeof(in_file), 3 * BLOCK), sizeof(in_file));
+    assert_memory_equal(in_file, written, sizeof(written));
+    assert_int_equal(transfer(BLK_OP_READ, 0, 3 * BLOCK, back, sizeof(back)), 0);
+    assert_memory_equal(back, written, sizeof(written));
+}
+
+static void pieces_are_scattered_and_gathered_in_order(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    enum { PIECES = 40 };
+    static uint8_t source[PIECES][512];
+    static uint8_t target[PIECES * 512];
+    struct guest_iovec iov[PIECES];
+    for (unsigned i = 0; i < PIECES; i++) {
+        fill(source[i], sizeof(source[i]), i);
+        /* backwards in memory, so that neither side is one run of bytes */
+        iov[i] = (struct guest_iovec){.base = source[PIECES - 1 - i], .length = sizeof(source[i])};
+    }
+
+    struct blk_io io = {.op = BLK_OP_WRITE, .offset = 512, .length = sizeof(source), .iov = iov, .iov_count = PIECES};
+    assert_int_equal(run(&io), 0);
+    assert_int_equal(transfer(BLK_OP_READ, 0, 512, target, sizeof(target)), 0);
+    for (unsigned i = 0; i < PIECES; i++)
+        assert_memory_equal(target + i * 512, source[PIECES - 1 - i], 512);
+
+    memset(source, 0, sizeof(source));
+    io.op = BLK_OP_READ;
+    assert_int_equal(run(&io), 0);
+    for (unsigned i = 0; i < PIECES; i++)
+        assert_memory_equal(target + i * 512, source[PIECES - 1 - i], 512);
+}
+
+static void a_queue_takes_as_many_as_its_depth_and_completes_them_all(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    static uint8_t data[DEPTH + 1][BLOCK];
+    struct guest_iovec iov[DEPTH + 1];
+    struct blk_io ios[DEPTH + 1];
+    int results[DEPTH + 1];
+    for (unsigned i = 0; i <= DEPTH; i++) {
+        fill(data[i], BLOCK, i);
+        iov[i] = (struct guest_iovec){.base = data[i], .length = BLOCK};
+        ios[i] = (struct blk_io){.token = i,
+                                 .op = BLK_OP_WRITE,
+                                 .offset = (uint64_t)i * 2 * BLOCK,
+                                 .length = BLOCK,
+                                 .iov = &iov[i],
+                                 .iov_count = 1};
+        results[i] = 1;
+    }
+
+    /* Several rounds: every slot must come back. */
+    for (unsigned round = 0; round < 5; round++) {
+        assert_int_equal(submit(0, ios, DEPTH + 1), DEPTH);
+        wait_for(0, DEPTH, results);
+    }
+    assert_int_equal(results[DEPTH], 1);
+    assert_int_equal(submit(0, &ios[DEPTH], 1), 1);
+    wait_for(0, 1, results);
+    for (unsigned i = 0; i <= DEPTH; i++) {
+        uint8_t in_file[BLOCK];
+        assert_int_equal(results[i], 0);
+        assert_int_equal(pread(fixture.image.fd, in_file, BLOCK, (off_t)ios[i].offset), BLOCK);
+        assert_memory_equal(in_file, data[i], BLOCK);
+    }
+}
+
+static void queues_do_not_see_each_others_completions(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    uint8_t a[512] = {1};
+    uint8_t b[512] = {2};
+    const struct guest_iovec iov[2] = {{a, sizeof(a)}, {b, sizeof(b)}};
+    struct blk_io ios[2] = {
+        {.token = 0, .op = BLK_OP_WRITE, .offset = 0, .length = 512, .iov = &iov[0], .iov_count = 1},
+        {.token = 1, .op = BLK_OP_WRITE, .offset = 512, .length = 512, .iov = &iov[1], .iov_count = 1},
+    };
+    int results[2] = {1, 1};
+
+    assert_int_equal(submit(0, &ios[0], 1), 1);
+    assert_int_equal(submit(1, &ios[1], 1), 1);
+    wait_for(1, 1, results);
+    assert_int_equal(results[0], 1);
+    assert_int_equal(results[1], 0);
+    wait_for(0, 1, results);
+    assert_int_equal(results[0], 0);
+}
+
+static void the_handle_is_quiet_once_everything_is_reaped(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    struct pollfd poll_fd = {.fd = blk_backend_handle(&fixture.backend, 0), .events = POLLIN};
+    uint8_t data[512] = {0};
+
+    assert_int_equal(poll(&poll_fd, 1, 0), 0);
+    assert_int_equal(transfer(BLK_OP_WRITE, 0, 0, data, sizeof(data)), 0);
+    assert_int_equal(poll(&poll_fd, 1, 0), 0);
+}
+
+static void the_handle_stays_readable_while_completions_are_left(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    struct pollfd poll_fd = {.fd = blk_backend_handle(&fixture.backend, 0), .events = POLLIN};
+    struct blk_io ios[2] = {{.token = 0, .op = BLK_OP_FLUSH}, {.token = 1, .op = BLK_OP_FLUSH}};
+    int results[2] = {1, 1};
+    struct blk_completion one;
+
+    assert_int_equal(submit(0, ios, 2), 2);
+    for (unsigned taken = 0; taken < 2;) {
+        int r;
+        do
+            r = poll(&poll_fd, 1, TIMEOUT_MS);
+        while (r < 0 && errno == EINTR);
+        assert_int_equal(r, 1);
+        if (reap(0, &one, 1) == 1) {
+            results[one.token] = one.result;
+            taken++;
+        }
+    }
+    assert_int_equal(results[0], 0);
+    assert_int_equal(results[1], 0);
+    assert_int_equal(poll(&poll_fd, 1, 0), 0);
+}
+
+static void flush_and_durable_writes_succeed(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    uint8_t data[BLOCK];
+    uint8_t back[BLOCK];
+    fill(data, sizeof(data), 9);
+
+    assert_int_equal(transfer(BLK_OP_WRITE, BLK_IO_DURABLE, BLOCK, data, sizeof(data)), 0);
+    assert_int_equal(space(BLK_OP_FLUSH, 0, 0, 0), 0);
+    assert_int_equal(transfer(BLK_OP_READ, 0, BLOCK, back, sizeof(back)), 0);
+    assert_memory_equal(back, data, sizeof(data));
+}
+
+static void discard_gives_the_files_space_back(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    static uint8_t data[1u << 20];
+    fill(data, sizeof(data), 3);
+
+    assert_int_equal(transfer(BLK_OP_WRITE, 0, 0, data, sizeof(data)), 0);
+    blkcnt_t before = blocks_used();
+    assert_true(before >= (blkcnt_t)(sizeof(data) / 512));
+    if (!fixture.image.discard) {
+        print_message("skipped: the file system of /tmp cannot punch holes\n");
+        skip();
+    }
+    assert_int_equal(space(BLK_OP_DISCARD, 0, 0, sizeof(data)), 0);
+    assert_true(blocks_used() < before);
+    struct stat status;
+    assert_int_equal(fstat(fixture.image.fd, &status), 0);
+    assert_int_equal(status.st_size, DISK_BYTES);
+}
+
+static void check_zeroes(uint32_t flags)
+{
+    static uint8_t data[1u << 20];
+    static const uint8_t zeros[1u << 20];
+    fill(data, sizeof(data), 5);
+    assert_int_equal(transfer(BLK_OP_WRITE, 0, 0, data, sizeof(data)), 0);
+
+    /* not a multiple of the zeros written at a time, nor aligned to blocks of the file system */
+    uint64_t from = 512;
+    uint64_t length = sizeof(data) - 3 * 512;
+    assert_int_equal(space(BLK_OP_WRITE_ZEROES, flags, from, length), 0);
+    static uint8_t back[1u << 20];
+    assert_int_equal(transfer(BLK_OP_READ, 0, 0, back, sizeof(back)), 0);
+    assert_memory_equal(back, data, from);
+    assert_memory_equal(back + from, zeros, length);
+    assert_memory_equal(back + from + length, data + from + length, sizeof(data) - from - length);
+}
+
+static void write_zeroes_reads_as_zeros_and_nothing_else_changes(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    check_zeroes(0);
+}
+
+static void write_zeroes_with_unmap_reads_as_zeros_and_gives_space_back(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    check_zeroes(BLK_IO_UNMAP);
+    if (fixture.image.discard)
+        assert_true(blocks_used() <= 64);
+}
+
+static void write_zeroes_without_unmap_keeps_the_space(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    check_zeroes(BLK_IO_DURABLE);
+    assert_true(blocks_used() >= (1 << 20) / 512);
+}
+
+static void reading_past_a_file_that_shrank_fails_that_request_alone(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    uint8_t data[2 * BLOCK];
+    assert_int_equal(ftruncate(fixture.image.fd, 5 * BLOCK), 0);
+
+    assert_int_equal(transfer(BLK_OP_READ, 0, 8 * BLOCK, data, sizeof(data)), -EIO);
+    assert_int_equal(transfer(BLK_OP_READ, 0, 4 * BLOCK, data, sizeof(data)), -EIO); /* half of it is there */
+    assert_int_equal(transfer(BLK_OP_READ, 0, 3 * BLOCK, data, sizeof(data)), 0);
+}
+
+static void a_write_that_is_cut_short_goes_on_and_reports_why_it_cannot(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    struct rlimit before;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    struct rlimit limit = {.rlim_cur = DISK_BYTES + BLOCK, .rlim_max = before.rlim_max};
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+
+    uint8_t data[3 * BLOCK];
+    uint8_t back[BLOCK];
+    fill(data, sizeof(data), 6);
+    const struct guest_iovec iov[3] = {{data, BLOCK + 512}, {data + BLOCK + 512, 512}, {data + BLOCK + 1024, BLOCK}};
+    struct blk_io io = {
+        .op = BLK_OP_WRITE, .offset = DISK_BYTES, .length = 2 * BLOCK + 1024, .iov = iov, .iov_count = 3};
+    int past = run(&io); /* a page fits, then nothing */
+    int inside = transfer(BLK_OP_WRITE, 0, 0, data, BLOCK);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, handler);
+
+    assert_int_equal(past, -EFBIG);
+    assert_int_equal(inside, 0);
+    assert_int_equal(pread(fixture.image.fd, back, BLOCK, DISK_BYTES), BLOCK);
+    assert_memory_equal(back, data, BLOCK);
+    struct blk_backend_counters counters;
+    blk_backend_count(&fixture.backend, &counters);
+    assert_true(counters.continued >= 1);
+}
+
+static void cancel_lets_everything_complete(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    static uint8_t data[8][BLOCK];
+    struct guest_iovec iov[8];
+    struct blk_io ios[8];
+    int results[8];
+    for (unsigned i = 0; i < 8; i++) {
+        iov[i] = (struct guest_iovec){.base = data[i], .length = BLOCK};
+        ios[i] = (struct blk_io){
+            .token = i, .op = BLK_OP_READ, .offset = i * BLOCK, .length = BLOCK, .iov = &iov[i], .iov_count = 1};
+        results[i] = 1;
+    }
+
+    assert_int_equal(submit(0, ios, 8), 8);
+    fixture.backend.port->class->cancel(fixture.backend.port, 0);
+    wait_for(0, 8, results);
+    for (unsigned i = 0; i < 8; i++)
+        assert_int_equal(results[i], 0);
+}
+
+static bool write_text(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    bool written = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+    close(fd);
+    return written;
+}
+
+static bool become_root_of_a_namespace(void)
+{
+    char map[32];
+    snprintf(map, sizeof(map), "0 %u 1", (unsigned)getuid());
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0)
+        return false;
+    return write_text("/proc/self/uid_map", map);
+}
+
+/* Runs in a process of its own that has a file system of its own. 0 done, 77 not possible here, else the line. */
+static int fill_a_small_file_system(enum blk_engine engine)
+{
+    enum { CANNOT = 77 };
+#define CHILD_CHECK(condition)                                                                                         \
+    do {                                                                                                               \
+        if (!(condition))                                                                                              \
+            return __LINE__ % 64 + 1;                                                                                  \
+    } while (0)
+    char directory[] = "/tmp/backplane-blk-XXXXXX";
+    char path[64];
+    static uint8_t data[1u << 20];
+    uint8_t back[BLOCK];
+    if (unshare(CLONE_NEWNS) < 0 && !become_root_of_a_namespace())
+        return CANNOT;
+    CHILD_CHECK(mkdtemp(directory) != NULL);
+    if (mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("tmpfs", directory, "tmpfs", 0, "size=1m") < 0) {
+        rmdir(directory);
+        return CANNOT;
+    }
+    snprintf(path, sizeof(path), "%s/disk", directory);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    CHILD_CHECK(fd >= 0 && ftruncate(fd, 4 << 20) == 0);
+    close(fd);
+    CHILD_CHECK(open_backend(engine, path));
+    fill(data, sizeof(data), 8);
+
+    /* The first page is safe; then more than there is room for. */
+    CHILD_CHECK(transfer(BLK_OP_WRITE, 0, 0, data, BLOCK) == 0);
+    CHILD_CHECK(transfer(BLK_OP_WRITE, 0, 1 << 20, data, sizeof(data)) == -ENOSPC);
+    CHILD_CHECK(space(BLK_OP_WRITE_ZEROES, 0, 2 << 20, 1 << 20) == -ENOSPC);
+    CHILD_CHECK(transfer(BLK_OP_READ, 0, 0, back, BLOCK) == 0 && memcmp(back, data, BLOCK) == 0);
+    CHILD_CHECK(space(BLK_OP_FLUSH, 0, 0, 0) == 0);
+    /* Space that is given back can be used again. */
+    CHILD_CHECK(space(BLK_OP_DISCARD, 0, 1 << 20, 1 << 20) == 0);
+    CHILD_CHECK(space(BLK_OP_DISCARD, 0, 2 << 20, 1 << 20) == 0);
+    CHILD_CHECK(transfer(BLK_OP_WRITE, 0, 3 << 20, data, 16 * BLOCK) == 0);
+    blk_backend_close(&fixture.backend);
+    disk_image_close(&fixture.image);
+    umount2(directory, MNT_DETACH);
+    rmdir(directory);
+    return 0;
+#undef CHILD_CHECK
+}
+
+static void a_full_file_system_fails_requests_and_loses_nothing_written(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(fill_a_small_file_system(fixture.engine));
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        print_message("skipped: no file system may be mounted here\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+#define ON(engine, test)                                                                                               \
+    {                                                                                                                  \
+#test " (" #engine ")", test, set_up, tear_down, &engine                                                       \
+    }
+#define ON_EACH(test) ON(io_uring, test), ON(threads, test)
+
+static enum blk_engine io_uring = BLK_ENGINE_URING;
+static enum blk_engine threads = BLK_ENGINE_PLAIN;
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        ON_EACH(what_was_written_is_in_the_file_and_is_read_back),
+        ON_EACH(pieces_are_scattered_and_gathered_in_order),
+        ON_EACH(a_queue_takes_as_many_as_its_depth_and_completes_them_all),
+        ON_EACH(queues_do_not_see_each_others_completions),
+        ON_EACH(the_handle_is_quiet_once_everything_is_reaped),
+        ON_EACH(the_handle_stays_readable_while_completions_are_left),
+        ON_EACH(flush_and_durable_writes_succeed),
+        ON_EACH(discard_gives_the_files_space_back),
+        ON_EACH(write_zeroes_reads_as_zeros_and_nothing_else_changes),
+        ON_EACH(write_zeroes_with_unmap_reads_as_zeros_and_gives_space_back),
+        ON_EACH(write_zeroes_without_unmap_keeps_the_space),
+        ON_EACH(reading_past_a_file_that_shrank_fails_that_request_alone),
+        ON_EACH(a_write_that_is_cut_short_goes_on_and_reports_why_it_cannot),
+        ON_EACH(cancel_lets_everything_complete),
+        ON_EACH(a_full_file_system_fails_requests_and_loses_nothing_written),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

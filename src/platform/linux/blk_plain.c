@@ -1,0 +1,359 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Theory of operation. Each queue has tasks, a ring of task numbers that wait for a worker, and a ring of those done.
+ * One mutex guards both rings; no system call of I/O is made under it. A worker is started when work comes and none is
+ * idle, up to the limit, and then stays: idle, it sleeps and costs a few pages.
+ *
+ * The eventfd is readable exactly while the ring of done tasks is not empty. The worker that makes it so writes it, the
+ * reap that empties it reads it, both under the mutex, so no wake is lost and none is left over.
+ *
+ * Limits. A task keeps its worker until it is done, so one huge discard delays what waits behind it when all others
+ * are busy too. Nothing is cancelled: see blk_uring.c. Without even one thread, I/O is done by the caller, who is then
+ * blocked by it; slow is better than not at all.
+ */
+#define _GNU_SOURCE
+#include "platform/linux/blk_plain.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/fs.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+#include "platform/linux/blk_backend.h"
+#include "platform/linux/clock.h"
+#include "platform/linux/queue_memory.h"
+
+/* Workers call nothing deep, and nothing large is on their stack. Sanitizers and the C library need some of it. */
+#define WORKER_STACK_BYTES (256u << 10)
+
+/* A first-in first-out ring of task numbers, with room for all. */
+struct number_ring {
+    uint16_t *numbers; /* [depth] */
+    uint16_t first;
+    uint16_t count;
+};
+
+struct blk_plain_queue {
+    _Alignas(QUEUE_ALIGNMENT) pthread_mutex_t mutex;
+    pthread_cond_t work; /* waiting is not empty, or stop */
+    struct number_ring waiting, done;
+    bool stop;
+    bool made;
+    uint16_t depth;
+    unsigned worker_count, worker_max, idle;
+    pthread_t workers[BLK_PLAIN_WORKERS_MAX];
+    struct blk_disk *disk;
+    int event; /* eventfd, -1: none */
+    struct blk_task *tasks;
+    int *results; /* by task number */
+
+    /* the queue's own thread alone */
+    _Alignas(QUEUE_ALIGNMENT) uint16_t *free; /* stack of task numbers */
+    uint16_t free_count;
+    _Atomic uint64_t operations;
+    /* several threads */
+    _Alignas(QUEUE_ALIGNMENT) _Atomic unsigned done_count; /* done.count, for a look without the mutex */
+    _Atomic uint64_t calls, continued;
+};
+
+static void number_put(struct number_ring *ring, uint16_t depth, uint16_t number)
+{
+    ASSERT(ring->count < depth);
+    unsigned at = (unsigned)ring->first + ring->count;
+    ring->numbers[at < depth ? at : at - depth] = number;
+    ring->count++;
+}
+
+static uint16_t number_take(struct number_ring *ring, uint16_t depth)
+{
+    ASSERT(ring->count > 0);
+    uint16_t number = ring->numbers[ring->first];
+    ring->first = ring->first + 1 < depth ? (uint16_t)(ring->first + 1) : 0;
+    ring->count--;
+    return number;
+}
+
+static struct blk_plain_queue *plain_queue(const struct blk_plain *plain, unsigned queue)
+{
+    ASSERT(queue < plain->queue_count);
+    return &plain->queues[queue];
+}
+
+static int64_t make_call(int fd, const struct blk_call *call)
+{
+    struct iovec one = {.iov_base = call->buffer, .iov_len = call->length};
+    const struct iovec *iov = call->iov_count > 0 ? call->iov : &one;
+    int iov_count = call->iov_count > 0 ? (int)call->iov_count : 1;
+    int64_t r = -1;
+
+    switch (call->kind) {
+    case BLK_CALL_READ:
+        r = preadv(fd, iov, iov_count, (off_t)call->offset);
+        break;
+    case BLK_CALL_WRITE:
+        r = pwritev2(fd, iov, iov_count, (off_t)call->offset, call->flags);
+        break;
+    case BLK_CALL_SYNC:
+        r = fdatasync(fd);
+        break;
+    case BLK_CALL_FALLOCATE:
+        r = fallocate(fd, call->flags, (off_t)call->offset, (off_t)call->length);
+        break;
+    case BLK_CALL_DISCARD: {
+        uint64_t range[2] = {call->offset, call->length};
+        r = ioctl(fd, BLKDISCARD, range);
+        break;
+    }
+    }
+    return r < 0 ? -errno : r;
+}
+
+static int run_task(struct blk_plain_queue *queue, struct blk_task *task)
+{
+    int result;
+    struct blk_call call;
+    int64_t answer;
+
+    blk_task_call(task, queue->disk, &call);
+    answer = make_call(queue->disk->fd, &call);
+    atomic_fetch_add_explicit(&queue->calls, 1, memory_order_relaxed);
+    while (!blk_task_answer(task, queue->disk, answer, &result)) {
+        blk_task_call(task, queue->disk, &call);
+        answer = make_call(queue->disk->fd, &call);
+        atomic_fetch_add_explicit(&queue->calls, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&queue->continued, 1, memory_order_relaxed);
+    }
+    return result;
+}
+
+/* With the mutex. */
+static void put_done(struct blk_plain_queue *queue, uint16_t number, int result)
+{
+    queue->results[number] = result;
+    number_put(&queue->done, queue->depth, number);
+    atomic_store_explicit(&queue->done_count, queue->done.count, memory_order_release);
+    if (queue->done.count == 1) {
+        /* Cannot fail or block: the counter goes from 0 to 1. */
+        ssize_t n = write(queue->event, &(uint64_t){1}, sizeof(uint64_t));
+        ASSERT(n == sizeof(uint64_t));
+    }
+}
+
+static void *worker(void *argument)
+{
+    struct blk_plain_queue *queue = argument;
+
+    pthread_mutex_lock(&queue->mutex);
+    for (;;) {
+        while (queue->waiting.count == 0 && !queue->stop) {
+            queue->idle++;
+            pthread_cond_wait(&queue->work, &queue->mutex);
+            queue->idle--;
+        }
+        if (queue->waiting.count == 0)
+            break;
+        uint16_t number = number_take(&queue->waiting, queue->depth);
+        pthread_mutex_unlock(&queue->mutex);
+        int result = run_task(queue, &queue->tasks[number]);
+        pthread_mutex_lock(&queue->mutex);
+        put_done(queue, number, result);
+    }
+    pthread_mutex_unlock(&queue->mutex);
+    return NULL;
+}
+
+/* With the mutex: start one more worker, if it may and can be. */
+static bool start_worker(struct blk_plain_queue *queue)
+{
+    if (queue->worker_count == queue->worker_max)
+        return false;
+
+    pthread_attr_t attributes;
+    sigset_t all, before;
+    if (pthread_attr_init(&attributes) != 0)
+        return false;
+    size_t least = (size_t)sysconf(_SC_THREAD_STACK_MIN);
+    pthread_attr_setstacksize(&attributes, least > WORKER_STACK_BYTES ? least : WORKER_STACK_BYTES);
+    /* Signals are for the program's own threads. */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int r = pthread_create(&queue->workers[queue->worker_count], &attributes, worker, queue);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attributes);
+    if (r != 0)
+        return false;
+    queue->worker_count++;
+    return true;
+}
+
+/* With the mutex: see that somebody takes what waits. */
+static void rouse_workers(struct blk_plain_queue *queue)
+{
+    for (unsigned i = 0; i < u32_min(queue->waiting.count, queue->idle); i++)
+        pthread_cond_signal(&queue->work);
+    for (unsigned missing = queue->waiting.count; missing > queue->idle; missing--)
+        if (!start_worker(queue))
+            break;
+    while (queue->worker_count == 0 && queue->waiting.count > 0) {
+        uint16_t number = number_take(&queue->waiting, queue->depth);
+        put_done(queue, number, run_task(queue, &queue->tasks[number]));
+    }
+}
+
+static unsigned plain_submit(struct blk_port *port, unsigned index, const struct blk_io *ios, unsigned count)
+{
+    struct blk_plain_queue *queue = plain_queue(container_of(port, struct blk_plain, port), index);
+    uint32_t taken = u32_min(count, queue->free_count);
+    if (taken == 0)
+        return 0;
+
+    pthread_mutex_lock(&queue->mutex);
+    for (uint32_t i = 0; i < taken; i++) {
+        uint16_t number = queue->free[--queue->free_count];
+        blk_task_begin(&queue->tasks[number], queue->disk, &ios[i]);
+        number_put(&queue->waiting, queue->depth, number);
+    }
+    rouse_workers(queue);
+    pthread_mutex_unlock(&queue->mutex);
+    count_add(&queue->operations, taken);
+    return taken;
+}
+
+static unsigned plain_reap(struct blk_port *port, unsigned index, struct blk_completion *completions, unsigned max)
+{
+    struct blk_plain_queue *queue = plain_queue(container_of(port, struct blk_plain, port), index);
+    if (max == 0 || atomic_load_explicit(&queue->done_count, memory_order_acquire) == 0)
+        return 0;
+
+    pthread_mutex_lock(&queue->mutex);
+    unsigned given = 0;
+    while (given < max && queue->done.count > 0) {
+        uint16_t number = number_take(&queue->done, queue->depth);
+        completions[given].token = queue->tasks[number].token;
+        completions[given].result = queue->results[number];
+        given++;
+        queue->free[queue->free_count++] = number;
+    }
+    atomic_store_explicit(&queue->done_count, queue->done.count, memory_order_release);
+    if (queue->done.count == 0 && given > 0) {
+        uint64_t count;
+        ssize_t n = read(queue->event, &count, sizeof(count));
+        ASSERT(n == sizeof(count));
+    }
+    pthread_mutex_unlock(&queue->mutex);
+    return given;
+}
+
+static void plain_cancel(struct blk_port *port, unsigned index)
+{
+    (void)port;
+    (void)index; /* see Limits */
+}
+
+static uint64_t plain_now_ns(struct blk_port *port)
+{
+    (void)port;
+    return clock_now_ns();
+}
+
+static const struct blk_port_class plain_class = {
+    .submit = plain_submit,
+    .reap = plain_reap,
+    .cancel = plain_cancel,
+    .now_ns = plain_now_ns,
+};
+
+static int make_queue(struct blk_plain_queue *queue, struct blk_disk *disk, unsigned depth, unsigned workers)
+{
+    pthread_mutex_init(&queue->mutex, NULL);
+    pthread_cond_init(&queue->work, NULL);
+    queue->disk = disk;
+    queue->depth = (uint16_t)depth;
+    queue->worker_max = workers;
+    queue->free = queue_memory(depth, sizeof(uint16_t));
+    queue->waiting.numbers = queue_memory(depth, sizeof(uint16_t));
+    queue->done.numbers = queue_memory(depth, sizeof(uint16_t));
+    queue->tasks = queue_memory(depth, sizeof(struct blk_task));
+    queue->results = queue_memory(depth, sizeof(int));
+    queue->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (queue->event < 0)
+        return -errno;
+    if (queue->free == NULL || queue->waiting.numbers == NULL || queue->done.numbers == NULL || queue->tasks == NULL ||
+        queue->results == NULL)
+        return -ENOMEM;
+    while (queue->free_count < depth) {
+        queue->free[queue->free_count] = (uint16_t)(depth - 1 - queue->free_count);
+        queue->free_count++;
+    }
+    return 0;
+}
+
+int blk_plain_open(struct blk_plain *plain, const struct disk_image *image, unsigned queues, unsigned depth,
+                   unsigned workers, char *error, size_t error_bytes)
+{
+    ASSERT(workers >= 1 && workers <= BLK_PLAIN_WORKERS_MAX);
+    *plain = (struct blk_plain){.port.class = &plain_class};
+    int r = blk_disk_init(&plain->disk, image->fd, image->block_device);
+    if (r == 0) {
+        plain->queues = queue_memory(queues, sizeof(plain->queues[0]));
+        r = plain->queues == NULL ? -ENOMEM : 0;
+    }
+    while (r == 0 && plain->queue_count < queues)
+        r = make_queue(&plain->queues[plain->queue_count++], &plain->disk, depth, workers);
+    if (r < 0) {
+        snprintf(error, error_bytes, "cannot set up the disk's queues: %s", strerror(-r));
+        blk_plain_close(plain);
+    }
+    return r;
+}
+
+static void close_queue(struct blk_plain_queue *queue)
+{
+    pthread_mutex_lock(&queue->mutex);
+    queue->stop = true;
+    pthread_cond_broadcast(&queue->work);
+    pthread_mutex_unlock(&queue->mutex);
+    for (unsigned i = 0; i < queue->worker_count; i++)
+        pthread_join(queue->workers[i], NULL);
+    pthread_cond_destroy(&queue->work);
+    pthread_mutex_destroy(&queue->mutex);
+    if (queue->event >= 0)
+        close(queue->event);
+    free(queue->free);
+    free(queue->waiting.numbers);
+    free(queue->done.numbers);
+    free(queue->tasks);
+    free(queue->results);
+}
+
+void blk_plain_close(struct blk_plain *plain)
+{
+    for (unsigned i = 0; i < plain->queue_count; i++)
+        close_queue(&plain->queues[i]);
+    free(plain->queues);
+    blk_disk_done(&plain->disk);
+    plain->queues = NULL;
+    plain->queue_count = 0;
+}
+
+int blk_plain_handle(const struct blk_plain *plain, unsigned queue)
+{
+    return plain_queue(plain, queue)->event;
+}
+
+void blk_plain_count(const struct blk_plain *plain, struct blk_backend_counters *ret_counters)
+{
+    *ret_counters = (struct blk_backend_counters){0};
+    for (unsigned i = 0; i < plain->queue_count; i++) {
+        const struct blk_plain_queue *queue = &plain->queues[i];
+        ret_counters->operations += count_get(&queue->operations);
+        ret_counters->calls += count_get(&queue->calls);
+        ret_counters->continued += count_get(&queue->continued);
+    }
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * One block operation on its way through the kernel: which call comes next, and what its answer means. The back ends
+ * (blk_uring, blk_plain) only differ in how they make the calls; short transfers, calls that are not supported, and
+ * durability are decided here, once.
+ *
+ * A task is used by one thread at a time. What tasks share (struct blk_disk) is atomic or constant.
+ */
+#ifndef PLATFORM_LINUX_BLK_TASK_H
+#define PLATFORM_LINUX_BLK_TASK_H
+
+#include <stdatomic.h>
+#include <sys/uio.h>
+
+#include "devices/blk/blk.h"
+
+/* Zeros are written in pieces of this size where the kernel cannot make them: large enough to be quick. */
+#define BLK_ZEROS_BYTES (256u << 10)
+
+/* What all tasks on one image share. */
+struct blk_disk {
+    int fd; /* borrowed */
+    bool block_device;
+    const uint8_t *zeros; /* BLK_ZEROS_BYTES that read as zero and cost no memory */
+    /* Learned while running: not supported there, do not ask again. */
+    _Atomic bool no_punch_hole;
+    _Atomic bool no_zero_range;
+    _Atomic bool no_discard_command;
+    _Atomic bool no_durable_write;
+    /*
+     * The errno of the first flush that failed. The kernel reports a lost page once and forgets it, so a later flush
+     * that succeeds would promise what is not true: from then on every flush fails.
+     */
+    _Atomic int flush_error;
+};
+
+enum blk_call_kind {
+    BLK_CALL_READ,
+    BLK_CALL_WRITE,
+    BLK_CALL_SYNC,      /* fdatasync */
+    BLK_CALL_FALLOCATE, /* flags is the mode */
+    BLK_CALL_DISCARD,   /* BLKDISCARD */
+};
+
+/* One call for the kernel. READ and WRITE: iov when there are several pieces, else buffer. */
+struct blk_call {
+    enum blk_call_kind kind;
+    int flags; /* WRITE: RWF_* */
+    uint64_t offset;
+    uint64_t length;
+    void *buffer;
+    const struct iovec *iov;
+    unsigned iov_count; /* 0: buffer */
+};
+
+struct blk_task {
+    uint64_t token;
+    uint64_t offset;
+    uint64_t length;
+    uint64_t done;                 /* bytes of it that are finished */
+    const struct guest_iovec *iov; /* what is left of it, iov_skip bytes into the first piece */
+    uint32_t iov_skip;
+    uint16_t iov_count;
+    uint8_t op;      /* enum blk_op */
+    uint8_t flags;   /* BLK_IO_* */
+    uint8_t stage;   /* private to blk_task.c */
+    uint8_t retries; /* in a row, without progress */
+};
+
+/* 0, or -ENOMEM. @fd is borrowed. */
+int blk_disk_init(struct blk_disk *disk, int fd, bool block_device);
+void blk_disk_done(struct blk_disk *disk);
+
+/* Take over @io; what its iov points to stays the caller's. */
+void blk_task_begin(struct blk_task *task, const struct blk_disk *disk, const struct blk_io *io);
+
+/* What to ask the kernel now. Pure: asking twice gives the same. */
+void blk_task_call(const struct blk_task *task, const struct blk_disk *disk, struct blk_call *ret_call);
+
+/*
+ * The kernel answered @answer: bytes, 0, or a negative errno. True: the task is finished with @ret_result. False:
+ * there is another call to make.
+ */
+bool blk_task_answer(struct blk_task *task, struct blk_disk *disk, int64_t answer, int *ret_result);
+
+#endif

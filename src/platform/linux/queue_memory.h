@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* Memory of one queue that shares no cache line with another's, and counters that one thread writes. */
+#ifndef PLATFORM_LINUX_QUEUE_MEMORY_H
+#define PLATFORM_LINUX_QUEUE_MEMORY_H
+
+#include <stdatomic.h>
+#include <stdlib.h>
+
+#include "base/base.h"
+
+/* Two lines of 64 bytes: processors fetch lines in pairs. */
+#define QUEUE_ALIGNMENT 128
+
+/* @count zeroed objects of @size, for free(). NULL: no memory. Neither number is a guest's. */
+static inline void *queue_memory(size_t count, size_t size)
+{
+    size_t bytes = (size_t)align_up(count * size, QUEUE_ALIGNMENT);
+    void *memory = aligned_alloc(QUEUE_ALIGNMENT, bytes);
+    if (memory != NULL)
+        memset(memory, 0, bytes);
+    return memory;
+}
+
+/* One thread adds, any may look: no locked instruction is needed. */
+static inline void count_add(_Atomic uint64_t *counter, uint64_t amount)
+{
+    uint64_t value = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, value + amount, memory_order_relaxed);
+}
+
+static inline uint64_t count_get(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+#endif

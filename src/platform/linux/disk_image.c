@@ -238,7 +238,7 @@ static int measure(struct disk_image *image, const struct stat *status, const st
                    char *error, size_t error_bytes)
 {
     image->block_device = S_ISBLK(status->st_mode);
-    uint64_t size;
+    uint64_t size = 0; /* -O3 does not see that a failure leaves before it is used */
     int r = disk_image_refresh_size(image, &size);
     if (r < 0)
         return fail(r, error, error_bytes, "cannot find out the size of %s: %s", options->path, strerror(-r));

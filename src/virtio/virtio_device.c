@@ -103,6 +103,17 @@ static unsigned settle(struct virtio_device *device, struct virtqueue *queue, bo
     return events;
 }
 
+/* The model says that nothing is left to do. Go to sleep, unless there is: then true. */
+static bool look_again(struct virtqueue *queue)
+{
+    if (queue->state != VIRTQUEUE_RUNNING || queue->broken)
+        return false;
+    /* What was out when the arena ran dry is what wakes us; if all of it is back already, nothing will. */
+    if (queue->starved)
+        return queue->out_count == 0 && !queue->unreachable;
+    return virtqueue_kicks_on(queue);
+}
+
 static unsigned wake(struct virtio_device *device, struct virtqueue *queue, unsigned burst)
 {
     bool was_broken = queue->broken;
@@ -116,9 +127,7 @@ static unsigned wake(struct virtio_device *device, struct virtqueue *queue, unsi
         queue->wake_again = true;
         return events | VIRTIO_EVENT_AGAIN;
     }
-    if (queue->state == VIRTQUEUE_RUNNING && !queue->broken && !queue->starved && virtqueue_kicks_on(queue))
-        events |= VIRTIO_EVENT_AGAIN;
-    return events;
+    return look_again(queue) ? events | VIRTIO_EVENT_AGAIN : events;
 }
 
 unsigned virtio_device_run(struct virtio_device *device, unsigned index, unsigned burst)
@@ -143,9 +152,7 @@ unsigned virtio_device_run(struct virtio_device *device, unsigned index, unsigne
     events |= settle(device, queue, false, r);
     if (queue->broken)
         return events;
-    if (r > 0 || (!queue->starved && virtqueue_kicks_on(queue)))
-        events |= VIRTIO_EVENT_AGAIN;
-    return events;
+    return r > 0 || look_again(queue) ? events | VIRTIO_EVENT_AGAIN : events;
 }
 
 unsigned virtio_device_wake(struct virtio_device *device, unsigned index, unsigned burst)

@@ -34,6 +34,7 @@ static struct {
     bool kicks_seen_in_run;
     bool offer_at_end_of_run;
     bool complete_in_stop;
+    bool pop_once; /* one pop a run, as large as may be */
     struct virtq_chain *held[HELD_MAX];
     unsigned held_count;
     uint32_t value; /* state and configuration space */
@@ -57,6 +58,13 @@ static void take_used(unsigned count)
 
 static int serve(struct virtqueue *queue, unsigned burst)
 {
+    if (model.pop_once) {
+        struct virtq_chain *chains[VIRTQ_BURST_MAX];
+        int count = virtqueue_pop(queue, chains, u32_min(burst, VIRTQ_BURST_MAX));
+        if (count > 0)
+            virtqueue_push(queue, chains, (unsigned)count);
+        return count < 0 ? count : 0;
+    }
     for (unsigned left = burst; left > 0; left--) {
         struct virtq_chain *chain;
         int count = model.conduct == IGNORE ? 0 : virtqueue_pop(queue, &chain, 1);
@@ -305,6 +313,30 @@ static void a_starved_queue_waits_for_a_wake(void **state)
     take_used(6);
     assert_true(rig.queue.kicks_on);
     assert_true(offer_one());
+}
+
+static void a_queue_that_starved_on_what_is_back_already_runs_again(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    model.pop_once = true;
+    for (unsigned i = 0; i < 6; i++)
+        (void)offer_one();
+    /* Four slots: the fifth is left, and there is nobody to wake us. */
+    assert_int_equal(run(16), VIRTIO_EVENT_NOTIFY | VIRTIO_EVENT_AGAIN);
+    assert_int_equal(run(16) & VIRTIO_EVENT_AGAIN, 0);
+    take_used(6);
+}
+
+static void a_queue_whose_memory_is_out_of_reach_does_not_spin(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    rig.queue.starved = true;
+    rig.queue.unreachable = true;
+    model.conduct = IGNORE;
+    (void)offer_one();
+    assert_int_equal(run(16), 0);
 }
 
 static void a_wake_that_pops_asks_for_the_next_kick(void **state)
@@ -698,6 +730,8 @@ int main(void)
         TEST(a_device_that_puts_back_does_not_spin),
         TEST(a_device_that_does_not_look_spins_no_more_than_once_a_request),
         TEST(a_starved_queue_waits_for_a_wake),
+        TEST(a_queue_that_starved_on_what_is_back_already_runs_again),
+        TEST(a_queue_whose_memory_is_out_of_reach_does_not_spin),
         TEST(a_wake_that_pops_asks_for_the_next_kick),
         TEST(a_wake_with_more_to_do_goes_on_with_the_next_run),
         TEST(a_wake_with_more_to_do_goes_on_while_stopping),

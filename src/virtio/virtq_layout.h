@@ -35,9 +35,13 @@ extern const struct virtq_layout virtq_split_layout;
 /* The guest broke the rules: nothing is popped any more. Returns -EPROTO. */
 int virtqueue_break(struct virtqueue *queue);
 
-/* A chain while its descriptors are read. Its slot and runs are taken from the arena only as far as noted. */
+/*
+ * A chain while its descriptors are read. Its slot and runs are taken from the arena only as far as noted. It is meant
+ * to live in registers: the hot path is inline, and the cold one gets a copy.
+ */
 struct virtq_build {
     struct virtqueue *queue;
+    const struct guest_memory *memory; /* the queue's */
     struct guest_iovec *iov;
     uint64_t *addresses;
     uint64_t readable_bytes;
@@ -45,8 +49,8 @@ struct virtq_build {
     uint32_t count;          /* pieces so far */
     uint32_t capacity;       /* of the run */
     uint32_t readable_count; /* valid once writing */
-    uint16_t slot;           /* on top of the stack of free slots until virtq_build_end */
-    uint16_t run;            /* short: the slot's own; else taken */
+    uint32_t slot;           /* on top of the stack of free slots until virtq_build_end */
+    uint32_t run;            /* short: the slot's own; else taken */
     bool writing;            /* a device-writable descriptor was seen */
 };
 
@@ -54,8 +58,9 @@ struct virtq_build {
 static inline void virtq_build_begin(struct virtq_build *build, struct virtqueue *queue)
 {
     const struct virtq_arena *arena = queue->arena;
-    uint16_t slot = arena->free_slots[arena->free_slot_count - 1];
+    uint32_t slot = arena->free_slots[arena->free_slot_count - 1];
     build->queue = queue;
+    build->memory = queue->memory;
     build->iov = arena->iov + (size_t)slot * VIRTQ_SHORT_RUN_PIECES;
     build->addresses = arena->addresses + (size_t)slot * VIRTQ_SHORT_RUN_PIECES;
     build->readable_bytes = 0;
@@ -74,7 +79,8 @@ int virtq_build_add_cold(struct virtq_build *build, uint64_t address, uint32_t l
  * Add the buffer of one descriptor. -EPROTO: the guest is wrong. -EAGAIN: the arena or the access table has no more
  * now.
  */
-static inline int virtq_build_add(struct virtq_build *build, uint64_t address, uint32_t length, bool writable)
+static inline __attribute__((always_inline)) int virtq_build_add(struct virtq_build *build, uint64_t address,
+                                                                 uint32_t length, bool writable)
 {
     if (writable) {
         if (!build->writing) {
@@ -90,9 +96,13 @@ static inline int virtq_build_add(struct virtq_build *build, uint64_t address, u
     if (length == 0)
         return 0; /* allowed, and nothing to reach */
 
-    void *host = guest_memory_linear_hot(build->queue->memory, address, length);
-    if (host == NULL || build->count == build->capacity)
-        return virtq_build_add_cold(build, address, length);
+    void *host = guest_memory_linear_hot(build->memory, address, length);
+    if (host == NULL || build->count == build->capacity) {
+        struct virtq_build copy = *build;
+        int r = virtq_build_add_cold(&copy, address, length);
+        *build = copy;
+        return r;
+    }
     build->iov[build->count] = (struct guest_iovec){.base = host, .length = length};
     build->addresses[build->count] = address;
     build->count++;
@@ -124,7 +134,7 @@ static inline struct virtq_chain *virtq_build_end(struct virtq_build *build, uin
     chain->written = 0;
     chain->token = (uint32_t)queue->generation << 16 | build->slot;
     chain->head = head;
-    chain->run = build->run;
+    chain->run = (uint16_t)build->run;
     chain->readable_count = (uint16_t)readable_count;
     chain->writable_count = (uint16_t)(build->count - readable_count);
     chain->arrival = queue->arrivals++;

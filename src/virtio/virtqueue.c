@@ -57,6 +57,7 @@ int virtqueue_start(struct virtqueue *queue, const struct virtqueue_config *conf
     queue->memory = memory;
     queue->log = log;
     queue->inflight = inflight;
+    queue->broken = false;
     queue->broken_reason = NULL;
     queue->config = *config;
     queue->size_mask = config->size - 1;
@@ -77,8 +78,8 @@ int virtqueue_start(struct virtqueue *queue, const struct virtqueue_config *conf
 
     queue->generation++;
     queue->arrivals = 0;
-    queue->broken = false;
     queue->starved = false;
+    queue->unreachable = false;
     queue->pop_again = false;
     queue->wake_again = false;
     queue->wake_at_ns = 0;
@@ -147,6 +148,7 @@ int virtqueue_pop(struct virtqueue *queue, struct virtq_chain **chains, unsigned
 {
     ASSERT(max <= VIRTQ_BURST_MAX);
     queue->starved = false;
+    queue->unreachable = false;
     queue->pop_again = false;
     if (queue->state != VIRTQUEUE_RUNNING || queue->broken)
         return 0;
@@ -238,7 +240,7 @@ void virtq_free_run(struct virtq_arena *arena, uint16_t run)
         arena->free_long[arena->free_long_count++] = (uint16_t)(number - arena->shape.medium_runs);
 }
 
-/* Move the pieces to a longer run. -EPROTO: there is no longer one. -EAGAIN: they are all taken. */
+/* Move the pieces to a longer run. -EPROTO: there is no longer one. -ENOBUFS: they are all taken. */
 static int promote(struct virtq_build *build)
 {
     struct virtq_arena *arena = build->queue->arena;
@@ -246,11 +248,11 @@ static int promote(struct virtq_build *build)
     uint16_t run;
     if (build->run == build->slot) {
         if (arena->free_medium_count == 0)
-            return -EAGAIN;
+            return -ENOBUFS;
         run = (uint16_t)(arena->shape.slots + arena->free_medium[--arena->free_medium_count]);
     } else if (build->run < first_long) {
         if (arena->free_long_count == 0)
-            return -EAGAIN;
+            return -ENOBUFS;
         run = (uint16_t)(first_long + arena->free_long[--arena->free_long_count]);
     } else {
         return virtqueue_wrong(build->queue, "a chain of more pieces than any driver needs");
@@ -260,7 +262,7 @@ static int promote(struct virtq_build *build)
     memcpy(arena->iov + at, build->iov, build->count * sizeof(*build->iov));
     memcpy(arena->addresses + at, build->addresses, build->count * sizeof(*build->addresses));
     if (build->run != build->slot)
-        virtq_free_run(arena, build->run);
+        virtq_free_run(arena, (uint16_t)build->run);
     build->iov = arena->iov + at;
     build->addresses = arena->addresses + at;
     build->run = run;
@@ -290,7 +292,7 @@ int virtq_build_add_cold(struct virtq_build *build, uint64_t address, uint32_t l
 void virtq_build_fail(struct virtq_build *build)
 {
     struct virtqueue *queue = build->queue;
-    guest_memory_release(queue->memory, build->iov, build->addresses, build->count, false);
+    guest_memory_release(build->memory, build->iov, build->addresses, build->count, false);
     if (build->run != build->slot)
-        virtq_free_run(queue->arena, build->run);
+        virtq_free_run(queue->arena, (uint16_t)build->run);
 }

@@ -166,9 +166,10 @@ struct virtqueue {
     bool armed_valid;
     bool kicks_on; /* the driver is asked to kick */
     /* state */
-    bool broken;    /* the guest broke the rules */
-    bool starved;   /* the last pop stopped for want of arena or of a translation, not of requests */
-    bool pop_again; /* the last pop ended before a malformed chain: there is more to pop, whatever the index says */
+    bool broken;      /* the guest broke the rules */
+    bool starved;     /* the last pop stopped for want of arena or of a translation, not of requests */
+    bool unreachable; /* it was for want of a translation, or the access table had no more */
+    bool pop_again;   /* the last pop ended before a malformed chain: there is more to pop, whatever the index says */
     uint16_t generation; /* of tokens; grows with each start */
     enum virtqueue_state state;
     uint32_t arrivals;

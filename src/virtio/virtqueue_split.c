@@ -181,7 +181,7 @@ static int table_entry(struct table *table, struct vring_desc *group, uint32_t i
 static int read_table(struct virtq_build *build, uint64_t address, uint32_t bytes)
 {
     struct virtqueue *queue = build->queue;
-    const struct guest_memory *memory = queue->memory;
+    const struct guest_memory *memory = build->memory;
     uint64_t end;
     if (bytes == 0 || bytes % sizeof(struct vring_desc) != 0)
         return virtqueue_wrong(queue, "an indirect table that is not made of descriptors");
@@ -220,7 +220,7 @@ static int read_table(struct virtq_build *build, uint64_t address, uint32_t byte
     return virtqueue_wrong(queue, "an indirect table whose chain loops");
 }
 
-/* Read the chain that begins at descriptor @head. -EPROTO, -EAGAIN as for virtq_build_add. */
+/* Read the chain that begins at descriptor @head. Errors as for virtq_build_add. */
 static inline int read_chain(struct virtq_build *build, uint32_t head)
 {
     struct virtqueue *queue = build->queue;
@@ -230,14 +230,17 @@ static inline int read_chain(struct virtq_build *build, uint32_t head)
         if (index >= size)
             return virtqueue_wrong(queue, left == size ? "a head outside the descriptor table"
                                                        : "a next descriptor outside the descriptor table");
-        struct vring_desc desc = load_desc(&queue->desc[index_mask(index, size)]);
+        struct vring_desc desc = load_desc(&queue->desc[index & queue->size_mask]); /* also when mispredicted */
         if ((desc.flags & VRING_DESC_F_INDIRECT) != 0) {
             /* 2.7.5.3.1: only where negotiated, and only at the end. 2.7.5.3.2: WRITE says nothing here. */
             if (!queue->indirect)
                 return virtqueue_wrong(queue, "an indirect descriptor that was not negotiated");
             if ((desc.flags & VRING_DESC_F_NEXT) != 0)
                 return virtqueue_wrong(queue, "an indirect descriptor with a next one");
-            return read_table(build, desc.address, desc.length);
+            struct virtq_build copy = *build;
+            int r = read_table(&copy, desc.address, desc.length);
+            *build = copy;
+            return r;
         }
         int r = virtq_build_add(build, desc.address, desc.length, (desc.flags & VRING_DESC_F_WRITE) != 0);
         if (r < 0)
@@ -249,7 +252,7 @@ static inline int read_chain(struct virtq_build *build, uint32_t head)
     return virtqueue_wrong(queue, "a chain that loops"); /* more steps than descriptors */
 }
 
-/* One chain out of the ring, or -EPROTO, -EAGAIN with nothing taken. */
+/* One chain out of the ring. Errors as for virtq_build_add, with nothing taken. */
 static inline int take_chain(struct virtqueue *queue, uint32_t head, struct virtq_chain **ret_chain)
 {
     struct virtq_build build;
@@ -258,7 +261,8 @@ static inline int take_chain(struct virtqueue *queue, uint32_t head, struct virt
     if (r == 0 && virtq_build_too_long(&build))
         r = virtqueue_wrong(queue, "a chain of 4 GiB or more");
     if (r < 0) {
-        virtq_build_fail(&build);
+        struct virtq_build copy = build;
+        virtq_build_fail(&copy);
         return r;
     }
     *ret_chain = virtq_build_end(&build, (uint16_t)head);
@@ -268,8 +272,9 @@ static inline int take_chain(struct virtqueue *queue, uint32_t head, struct virt
 /* Chain @taken of a pop could not be taken: @r. What pop is to answer. */
 static int pop_ended(struct virtqueue *queue, unsigned taken, int r)
 {
-    if (r == -EAGAIN) {
+    if (r != -EPROTO) {
         queue->starved = true;
+        queue->unreachable = r == -EAGAIN;
     } else {
         if (taken == 0)
             return virtqueue_break(queue);

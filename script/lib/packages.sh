@@ -9,7 +9,9 @@
 # GROUP PACKAGE REASON, one line each. Debian 12 and 13 both have every one of them.
 package_table()
 {
-    cat <<'TABLE'
+    guest_qemu=qemu-system-x86
+    [ "$(uname -m)" != aarch64 ] || guest_qemu=qemu-system-arm
+    cat <<TABLE
 build  gcc                      compiles Backplane
 build  libc6-dev                headers of the C library
 build  meson                    the build system
@@ -25,12 +27,7 @@ test   libclang-rt-dev          run-time of the sanitizers and of libFuzzer
 test   llvm                     readable sanitizer reports
 cover  gcovr                    line coverage
 smoke  qemu-system-x86          boots the kernel-less smoke image
-guest  qemu-system-x86          runs the guest, and is its vhost-user front end
-guest  e2fsprogs                makes and checks the guest's file systems
-guest  busybox-static           the guest's own commands
-guest  cpio                     packs the guest's initramfs
-guest  xz-utils                 unpacks kernel modules
-guest  kmod                     finds which kernel modules the guest needs
+guest  $guest_qemu          runs the guest, and is its vhost-user front end
 bench  qemu-system-common       qemu-storage-daemon, the peer that is measured beside us
 lint   clang-format             form of the C sources
 lint   clang-tidy               static analysis

@@ -32,7 +32,7 @@ static int port_map(struct vhost_user_port *port, int handle, uint64_t offset, u
     struct rig *rig = rig_of(port);
     ASSERT(rig->on_queue < 0);
     ASSERT(handle_is_open(rig, handle));
-    ASSERT(bytes > 0);
+    ASSERT(bytes > 0 && bytes <= UINT64_MAX - offset);
     const struct rig_object *object = &rig->objects[rig->handle_object[handle]];
     if (object->bytes == NULL)
         return -EINVAL;

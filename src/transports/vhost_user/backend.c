@@ -104,7 +104,7 @@ void backend_close(struct vhost_user_backend *backend, int *handle)
 
 int backend_wrong(struct vhost_user_backend *backend, int error, const char *reason)
 {
-    backend->refused_reason = reason;
+    backend->wrong_reason = reason;
     return error;
 }
 
@@ -342,6 +342,7 @@ static int refuse(struct vhost_user_backend *backend, const struct vhost_user_me
     backend->refused_total++;
     backend->refused_request = message->header.request;
     backend->refused_error = error;
+    backend->refused_reason = backend->wrong_reason;
     if (reply_error(backend, message))
         return 0;
     if (vhost_user_has_reply(message->header.request))
@@ -355,7 +356,7 @@ static int refuse(struct vhost_user_backend *backend, const struct vhost_user_me
 
 static int serve(struct vhost_user_backend *backend, struct vhost_user_message *message)
 {
-    backend->refused_reason = NULL;
+    backend->wrong_reason = NULL;
     int r = vhost_user_message_check(message);
     if (r == -EOPNOTSUPP)
         return backend_wrong(backend, r, "a request that is unknown or not served here");

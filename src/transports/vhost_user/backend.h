@@ -131,6 +131,7 @@ struct vhost_user_backend {
     uint32_t refused_request;
     int refused_error;
     const char *refused_reason; /* in plain words, a constant; NULL before the first */
+    const char *wrong_reason;   /* what is wrong with the message in hand, refused or not */
 };
 
 /*

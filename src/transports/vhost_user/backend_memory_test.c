@@ -221,6 +221,7 @@ static void an_added_region_is_there_for_the_next_request_without_stopping_any(v
     /* Acknowledged though a request is out. */
     assert_int_equal(rig_ack_region(rig, VHOST_USER_ADD_MEM_REG, &second, rig_handle(rig, 1)), 0);
     assert_int_equal(rig_handles(rig), 3);
+    assert_int_equal(rig->backend.maps[1 - rig->backend.current_map].region_count, 0);
     rig_complete(rig, 0, 1);
     assert_int_equal(rig_used(rig, 0), 1);
     rig->hold = false;
@@ -374,6 +375,18 @@ static void memory_under_a_broken_ring_can_go_and_come(void **state)
     assert_int_equal(rig_take_u64(rig, VHOST_USER_SET_MEM_TABLE), 0);
     assert_int_equal(rig_mappings(rig), 2);
     assert_int_equal(rig->queues[0].errors, 1); /* told once */
+}
+
+static void a_table_need_not_have_a_broken_ring(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    assert_int_equal(rig_share(rig), 0);
+    rig_start_ring(rig, 0);
+    rig_break(rig, 0);
+    struct vhost_user_memory_table table = {.region_count = 1, .regions = {rig_region(1)}};
+    assert_int_equal(rig_set_table(rig, &table), 0);
+    assert_false(rig_running(rig, 0));
 }
 
 /* Log */
@@ -567,6 +580,7 @@ int main(void)
         TEST(a_descriptor_that_comes_with_removed_memory_is_closed_unused),
         TEST(a_ring_whose_memory_is_taken_away_waits_for_it_and_goes_on),
         TEST(memory_under_a_broken_ring_can_go_and_come),
+        TEST(a_table_need_not_have_a_broken_ring),
         TEST(a_migration_turns_the_log_on_and_off_under_running_rings),
         TEST(a_ring_that_starts_with_the_log_on_is_logged),
         TEST(the_used_ring_is_logged_where_the_front_end_says),

@@ -36,6 +36,9 @@ static void the_status_is_kept_and_features_ok_only_after_features(void **state)
     assert_int_equal(rig_get(rig, VHOST_USER_GET_STATUS), 1 | 2 | 8);
     assert_int_equal(rig_ack_u64(rig, VHOST_USER_SET_STATUS, 256, -1), 1);
     assert_int_equal(rig_get(rig, VHOST_USER_GET_STATUS), 1 | 2 | 8);
+    /* That one is not for the front end to set. */
+    assert_int_equal(rig_ack_u64(rig, VHOST_USER_SET_STATUS, 1 | 64, -1), 0);
+    assert_int_equal(rig_get(rig, VHOST_USER_GET_STATUS), 1);
 }
 
 static void a_broken_ring_shows_in_the_status_until_a_reset(void **state)

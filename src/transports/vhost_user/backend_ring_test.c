@@ -236,8 +236,12 @@ static void a_running_ring_goes_on_at_other_addresses(void **state)
     driver->desc = (void *)((uint8_t *)driver->desc + move);
     driver->avail = (void *)((uint8_t *)driver->avail + move);
     driver->used = (void *)((uint8_t *)driver->used + move);
+    rig_offer(rig, 0, RIG_DATA_0); /* there without a kick */
     assert_int_equal(rig_ring_set_address(rig, 0), 0);
     assert_true(rig_running(rig, 0));
+    rig_run(rig);
+    assert_int_equal(rig_used(rig, 0), 1);
+    assert_int_equal(rig_share(rig), 0); /* stops it, and starts it where it is now */
     serves_one(rig, 0);
 }
 
@@ -405,6 +409,21 @@ static void a_broken_ring_does_not_come_back_by_itself(void **state)
     serves_one(rig, 0);
 }
 
+static void a_ring_that_broke_unnoticed_does_not_come_back_either(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    /* The table comes before the news from the queue's thread. */
+    struct fake_driver *driver = &rig->queues[0].driver;
+    fake_driver_desc(driver, 0, RIG_DATA_0, 16, VRING_DESC_F_NEXT, 0);
+    fake_driver_offer(driver, 0);
+    (void)fake_driver_show(driver);
+    assert_int_equal(virtio_device_run(&rig->device, 0, 1), VIRTIO_EVENT_NEEDS_RESET);
+    assert_int_equal(rig_share(rig), 0);
+    assert_false(rig_running(rig, 0));
+    assert_true(rig_running(rig, 1));
+}
+
 static void late_news_of_a_broken_ring_do_not_count_against_its_next_life(void **state)
 {
     struct rig *rig = *state;
@@ -452,6 +471,7 @@ int main(void)
         TEST(get_vring_base_is_answered_when_the_last_request_is_back),
         TEST(get_vring_base_is_answered_once_even_when_need_reply_is_set),
         TEST(a_broken_ring_does_not_come_back_by_itself),
+        TEST(a_ring_that_broke_unnoticed_does_not_come_back_either),
         TEST(late_news_of_a_broken_ring_do_not_count_against_its_next_life),
         TEST(a_broken_ring_can_be_stopped),
     };

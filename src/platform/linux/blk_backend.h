@@ -3,8 +3,8 @@
  * Where a disk's blocks are, on Linux: one object for a whole disk and all its queues, by io_uring, by threads that
  * make plain system calls, or nowhere at all (for measurement). A program treats all three the same.
  *
- * Threads: open and close on the control thread, with no queue running. Each queue's port functions are used on one
- * thread, and always the same one: io_uring lets only the thread that first submitted submit again.
+ * Threads: open and close on the control thread, with no queue running. The port functions of one queue are used on
+ * one thread at a time.
  */
 #ifndef PLATFORM_LINUX_BLK_BACKEND_H
 #define PLATFORM_LINUX_BLK_BACKEND_H

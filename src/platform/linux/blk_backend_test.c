@@ -3,7 +3,6 @@
  * Every test here runs on each engine: what the model sees must not depend on how the calls are made. Files are in the
  * temporary directory. Waiting is by poll on the handle, as the program does it.
  */
-#define _GNU_SOURCE
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -12,11 +11,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -29,7 +28,7 @@
 #define DEPTH 64
 #define BLOCK 4096u
 /* Nothing here takes a second; a machine that is busy may. */
-#define TIMEOUT_MS 30000
+#define TIMEOUT_MS 20000
 
 struct fixture {
     enum blk_engine engine;
@@ -110,10 +109,27 @@ static unsigned reap(unsigned queue, struct blk_completion *completions, unsigne
     return fixture.backend.port->class->reap(fixture.backend.port, queue, completions, max);
 }
 
+/*
+ * Does the queue's handle become readable in time? By epoll, as the program does it: that hears of nothing but wakes,
+ * whereas poll looks once more when its time is over, and so hides that one was lost.
+ */
+static bool is_readable(unsigned queue, int timeout_ms)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    assert_true(epoll >= 0);
+    assert_int_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, blk_backend_handle(&fixture.backend, queue), &event), 0);
+    int r;
+    do
+        r = epoll_wait(epoll, &event, 1, timeout_ms);
+    while (r < 0 && errno == EINTR);
+    close(epoll);
+    return r == 1;
+}
+
 /* Wait until @count operations have completed; their results by token. */
 static void wait_for(unsigned queue, unsigned count, int *results)
 {
-    struct pollfd poll_fd = {.fd = blk_backend_handle(&fixture.backend, queue), .events = POLLIN};
     while (count > 0) {
         struct blk_completion completions[16];
         unsigned given = reap(queue, completions, ARRAY_SIZE(completions));
@@ -121,10 +137,8 @@ static void wait_for(unsigned queue, unsigned count, int *results)
             results[completions[i].token] = completions[i].result;
         assert_true(given <= count);
         count -= given;
-        if (given > 0 || count == 0)
-            continue;
-        int r = poll(&poll_fd, 1, TIMEOUT_MS);
-        assert_true(r == 1 || (r < 0 && errno == EINTR));
+        if (given == 0 && count > 0)
+            assert_true(is_readable(queue, TIMEOUT_MS));
     }
     assert_int_equal(reap(queue, &(struct blk_completion){0}, 1), 0);
 }
@@ -271,30 +285,24 @@ static void the_handle_is_quiet_once_everything_is_reaped(void **state)
 {
     (void)state;
     skip_if_refused();
-    struct pollfd poll_fd = {.fd = blk_backend_handle(&fixture.backend, 0), .events = POLLIN};
     uint8_t data[512] = {0};
 
-    assert_int_equal(poll(&poll_fd, 1, 0), 0);
+    assert_false(is_readable(0, 0));
     assert_int_equal(transfer(BLK_OP_WRITE, 0, 0, data, sizeof(data)), 0);
-    assert_int_equal(poll(&poll_fd, 1, 0), 0);
+    assert_false(is_readable(0, 0));
 }
 
 static void the_handle_stays_readable_while_completions_are_left(void **state)
 {
     (void)state;
     skip_if_refused();
-    struct pollfd poll_fd = {.fd = blk_backend_handle(&fixture.backend, 0), .events = POLLIN};
     struct blk_io ios[2] = {{.token = 0, .op = BLK_OP_FLUSH}, {.token = 1, .op = BLK_OP_FLUSH}};
     int results[2] = {1, 1};
     struct blk_completion one;
 
     assert_int_equal(submit(0, ios, 2), 2);
     for (unsigned taken = 0; taken < 2;) {
-        int r;
-        do
-            r = poll(&poll_fd, 1, TIMEOUT_MS);
-        while (r < 0 && errno == EINTR);
-        assert_int_equal(r, 1);
+        assert_true(is_readable(0, TIMEOUT_MS));
         if (reap(0, &one, 1) == 1) {
             results[one.token] = one.result;
             taken++;
@@ -302,7 +310,7 @@ static void the_handle_stays_readable_while_completions_are_left(void **state)
     }
     assert_int_equal(results[0], 0);
     assert_int_equal(results[1], 0);
-    assert_int_equal(poll(&poll_fd, 1, 0), 0);
+    assert_false(is_readable(0, 0));
 }
 
 static void flush_and_durable_writes_succeed(void **state)

@@ -11,7 +11,6 @@
  * are busy too. Nothing is cancelled: see blk_uring.c. Without even one thread, I/O is done by the caller, who is then
  * blocked by it; slow is better than not at all.
  */
-#define _GNU_SOURCE
 #include "platform/linux/blk_plain.h"
 
 #include <errno.h>

@@ -12,7 +12,6 @@
  *
  * Limits. A piece of a guest's memory is below 4 GiB, as descriptors have 32 bits for it.
  */
-#define _GNU_SOURCE
 #include "platform/linux/blk_task.h"
 
 #include <errno.h>

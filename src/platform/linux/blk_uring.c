@@ -5,12 +5,12 @@
  * completion ring in shared memory; a task that needs another call goes into the submission ring again.
  *
  * To wait, poll the ring's own descriptor: it is readable while the completion ring has entries, so reaping is all it
- * takes to clear it. An eventfd would cost a write in the kernel and a read here for every wake. That rules out
- * IORING_SETUP_DEFER_TASKRUN: there completions are work for the owner to ask for, and do not make the ring readable
- * (seen on Linux 6.18: poll sleeps on).
+ * takes to clear it. An eventfd would cost a write in the kernel and a read here for every wake.
  *
- * The rings are made on the control thread, but belong to their queue's thread: with IORING_SETUP_SINGLE_ISSUER the
- * owner is whoever enables the ring, so they are made disabled, and enabled by the first submit. What an older kernel
+ * IORING_SETUP_DEFER_TASKRUN would save a little more, but does not go with that: a completion that waits to be
+ * finished by the owner's next io_uring_enter wakes neither poll nor epoll on the ring (io_req_local_work_add in the
+ * kernel wakes eventfds and io_uring_enter only). IORING_SETUP_COOP_TASKRUN does: completions are finished by whatever
+ * system call the thread is in, without an interrupt from the processor where the disk answered. What an older kernel
  * does not know is left out, step by step.
  *
  * When the kernel has no memory to take entries (EAGAIN, ENOMEM), they stay in the submission ring and are offered
@@ -20,14 +20,11 @@
  * is only being stopped for migration as a disk error. Block devices are discarded by command from Linux 6.12 on;
  * earlier, holes are punched where the device can do that, and the hint is dropped elsewhere.
  */
-#define _GNU_SOURCE
 #include "platform/linux/blk_uring.h"
 
 #include <errno.h>
 #include <liburing.h>
 #include <stdio.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "platform/linux/blk_backend.h"
 #include "platform/linux/clock.h"
@@ -39,7 +36,7 @@
 /* Each entry of the submission ring is a task, and there is one entry a task at most. */
 struct blk_uring_queue {
     _Alignas(QUEUE_ALIGNMENT) struct io_uring ring;
-    bool made, enabled;
+    bool made;
     uint16_t depth;
     uint16_t free_count;
     uint16_t failed_count;
@@ -143,15 +140,6 @@ static void push(struct blk_uring_queue *queue)
 static unsigned uring_submit(struct blk_port *port, unsigned index, const struct blk_io *ios, unsigned count)
 {
     struct blk_uring_queue *queue = uring_queue(port, index);
-    if (!queue->enabled) {
-        /*
-         * Refused only when it is enabled already, which an older kernel's ring is from the start. (The shared library
-         * of liburing 2.3 forgot to export its function for this.)
-         */
-        (void)syscall(__NR_io_uring_register, queue->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
-        queue->enabled = true;
-    }
-
     /* A failed one keeps its place in failed[] until it is reaped. */
     uint32_t taken = u32_min(count, (uint32_t)(queue->free_count - queue->failed_count));
     for (uint32_t i = 0; i < taken; i++) {
@@ -223,11 +211,8 @@ static const struct blk_port_class uring_class = {
 static int make_ring(struct io_uring *ring, unsigned depth)
 {
     static const unsigned flags[] = {
-        /* 6.0 */
-        IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
-            IORING_SETUP_SUBMIT_ALL,
-        /* 5.19: at least without interrupts between processors */
-        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL, /* Linux 5.19 */
+        IORING_SETUP_SUBMIT_ALL,                                                         /* 5.18 */
         0,
     };
     int r = -EINVAL;

@@ -6,7 +6,6 @@
  * Limits. No O_DIRECT: the host's page cache is used, and FLUSH empties it. Formats are told by magic numbers; a guest
  * that writes one to the start of its raw disk makes that disk refused at the next start.
  */
-#define _GNU_SOURCE
 #include "platform/linux/disk_image.h"
 
 #include <errno.h>

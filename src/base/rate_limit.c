@@ -2,10 +2,12 @@
 /*
  * Theory of operation
  *
- * The generic cell rate algorithm keeps one number: the time by which everything taken so far will have been earned at
- * the set rate. A request may go when that time, moved on by the request's own cost, lies no more than the burst ahead
- * of now. A quiet time leaves it behind now, where it counts as now, so idleness saves up the burst and no more. One
- * word of state, one compare-and-swap: threads share a limit without a lock, and nothing has to tick.
+ * A cell rate algorithm keeps one number: the time by which everything taken so far will have been earned at the set
+ * rate. A request may go while that time lies less than the burst ahead of now, and moves it on by the request's own
+ * cost. What a request costs does not decide when it goes: if it had to fit into what is left of the burst, small ones
+ * of another thread would take every bit that is earned, and a large one would never go. A quiet time leaves the number
+ * behind now, where it counts as now, so idleness saves up the burst and no more. One word of state, one
+ * compare-and-swap: threads share a limit without a lock, and nothing has to tick.
  *
  * Limits
  *
@@ -58,12 +60,10 @@ bool rate_limit_take(struct rate_limit *limit, uint64_t units, uint64_t now_ns, 
     uint64_t cost = cost_ns(limit, units);
     uint64_t next = atomic_load_explicit(&limit->next_ns, memory_order_relaxed);
     for (;;) {
-        bool idle = next <= now_ns;
-        uint64_t start = idle ? now_ns : next;
-        uint64_t ahead = add_saturating(start - now_ns, cost);
-        if (!idle && ahead > limit->burst_ns) {
-            /* What is greater than the burst waits for the idle moment, all else until it fits into the burst. */
-            *ret_at_ns = cost > limit->burst_ns ? next : now_ns + (ahead - limit->burst_ns);
+        uint64_t start = next <= now_ns ? now_ns : next;
+        uint64_t ahead = start - now_ns;
+        if (ahead > 0 && ahead >= limit->burst_ns) {
+            *ret_at_ns = limit->burst_ns > 0 ? start - limit->burst_ns + 1 : start;
             return false;
         }
         /* The word is all there is to agree on; it orders nothing else. */

@@ -20,8 +20,9 @@ struct rate_limit {
 void rate_limit_init(struct rate_limit *limit, uint64_t units_per_s, uint64_t burst_ns);
 
 /*
- * May @units go now? True takes them. False takes nothing and sets @ret_at_ns to when to ask again (> @now_ns). One
- * request greater than the burst is let through when the limit is idle, and paid for afterwards, or it would never go.
+ * May @units go now? True takes them. False takes nothing and sets @ret_at_ns to when to ask again (> @now_ns). As long
+ * as the burst is not used up a request goes, however large, and is paid for afterwards: so a large one neither waits
+ * for ever nor starves among small ones, and what runs ahead is at most the burst and one request.
  */
 bool rate_limit_take(struct rate_limit *limit, uint64_t units, uint64_t now_ns, uint64_t *ret_at_ns);
 

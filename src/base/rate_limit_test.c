@@ -47,7 +47,7 @@ static void lets_the_burst_go_at_once_and_no_more(void **state)
     struct rate_limit limit = given_limit();
     uint64_t at = 0;
     assert_int_equal(take_ones_until_refused(&limit, START, &at), 100);
-    assert_int_equal(at, START + NS_PER_MS);
+    assert_int_equal(at, START + 1);
 }
 
 static void takes_a_whole_burst_in_one_request(void **state)
@@ -58,7 +58,7 @@ static void takes_a_whole_burst_in_one_request(void **state)
     assert_true(rate_limit_take(&limit, 100, START, &at));
     assert_int_equal(at, 0);
     assert_false(rate_limit_take(&limit, 1, START, &at));
-    assert_int_equal(at, START + NS_PER_MS);
+    assert_int_equal(at, START + 1);
 }
 
 static void lets_a_request_go_at_the_time_it_named_and_not_before(void **state)
@@ -66,9 +66,9 @@ static void lets_a_request_go_at_the_time_it_named_and_not_before(void **state)
     (void)state;
     struct rate_limit limit = given_limit();
     uint64_t at = 0;
-    take_ones_until_refused(&limit, START, &at);
+    assert_true(rate_limit_take(&limit, 130, START, &at));
     assert_false(rate_limit_take(&limit, 30, START, &at));
-    assert_int_equal(at, START + 30 * NS_PER_MS);
+    assert_int_equal(at, START + 30 * NS_PER_MS + 1);
     uint64_t again = 0;
     assert_false(rate_limit_take(&limit, 30, at - 1, &again));
     assert_int_equal(again, at);
@@ -95,29 +95,33 @@ static void a_long_quiet_time_saves_up_the_burst_and_no_more(void **state)
     assert_int_equal(take_ones_until_refused(&limit, START + 3600 * NS_PER_S, &at), 100);
 }
 
-static void a_request_greater_than_the_burst_goes_when_idle_and_is_paid_for(void **state)
+static void a_request_greater_than_the_burst_goes_at_once_and_is_paid_for(void **state)
 {
     (void)state;
     struct rate_limit limit = given_limit();
     uint64_t at = 0;
+    assert_true(rate_limit_take(&limit, 1, START, &at));
     assert_true(rate_limit_take(&limit, 1000, START, &at));
-    /* 1000 units are a second; the burst lets the next one go a tenth of a second before that is over. */
+    /* 1001 units are a second and a millisecond; the burst lets the next one go a tenth of a second before that. */
     assert_false(rate_limit_take(&limit, 1, START, &at));
-    assert_int_equal(at, START + NS_PER_S - 99 * NS_PER_MS);
+    assert_int_equal(at, START + NS_PER_S + NS_PER_MS - 100 * NS_PER_MS + 1);
     assert_true(rate_limit_take(&limit, 1, at, &at));
 }
 
-static void a_request_greater_than_the_burst_waits_for_the_idle_moment(void **state)
+/* Two queues share a limit: one has an endless stream of small requests, the other a large one, and asks last. */
+static void a_large_request_does_not_starve_among_small_ones(void **state)
 {
     (void)state;
     struct rate_limit limit = given_limit();
-    uint64_t at = 0;
-    assert_true(rate_limit_take(&limit, 10, START, &at));
-    assert_false(rate_limit_take(&limit, 1000, START, &at));
-    assert_int_equal(at, START + 10 * NS_PER_MS);
-    uint64_t again = 0;
-    assert_false(rate_limit_take(&limit, 1000, at - 1, &again));
-    assert_true(rate_limit_take(&limit, 1000, at, &again));
+    uint64_t at = 0, small_at, large_at;
+    take_ones_until_refused(&limit, START, &at);
+    assert_false(rate_limit_take(&limit, 1, START, &small_at));
+    assert_false(rate_limit_take(&limit, 5000, START, &large_at));
+    assert_int_equal(small_at, large_at);
+    /* Whoever is there first at that moment goes, and then it is the large one's turn to be early. */
+    assert_true(rate_limit_take(&limit, 1, small_at, &at));
+    assert_false(rate_limit_take(&limit, 5000, large_at, &large_at));
+    assert_true(rate_limit_take(&limit, 5000, large_at, &at));
 }
 
 static void with_no_burst_requests_go_one_after_the_other(void **state)
@@ -178,6 +182,7 @@ static void never_goes_faster_than_the_rate(void **state)
         struct rate_limit limit;
         rate_limit_init(&limit, rates[i], NS_PER_S / 4);
         uint64_t now = START, taken = 0, dice = 1;
+        uint64_t ahead_max = rates[i] / 4 + rates[i] / 5 + 1; /* the burst, and one request */
         while (now < START + 10 * NS_PER_S) {
             dice = dice * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
             uint64_t units = 1 + (dice >> 33) % (rates[i] / 5 + 1);
@@ -190,7 +195,7 @@ static void never_goes_faster_than_the_rate(void **state)
             }
             uint64_t elapsed = now - START;
             assert_true(taken <=
-                        rates[i] / 4 + elapsed / NS_PER_S * rates[i] + elapsed % NS_PER_S * rates[i] / NS_PER_S + 1);
+                        ahead_max + elapsed / NS_PER_S * rates[i] + elapsed % NS_PER_S * rates[i] / NS_PER_S + 1);
         }
         /* And it does reach the rate, but for what rounding costs. */
         assert_true(taken >= rates[i] * 98 / 10);
@@ -271,8 +276,8 @@ int main(void)
         cmocka_unit_test(lets_a_request_go_at_the_time_it_named_and_not_before),
         cmocka_unit_test(refusing_takes_nothing),
         cmocka_unit_test(a_long_quiet_time_saves_up_the_burst_and_no_more),
-        cmocka_unit_test(a_request_greater_than_the_burst_goes_when_idle_and_is_paid_for),
-        cmocka_unit_test(a_request_greater_than_the_burst_waits_for_the_idle_moment),
+        cmocka_unit_test(a_request_greater_than_the_burst_goes_at_once_and_is_paid_for),
+        cmocka_unit_test(a_large_request_does_not_starve_among_small_ones),
         cmocka_unit_test(with_no_burst_requests_go_one_after_the_other),
         cmocka_unit_test(what_is_given_back_can_be_taken_again),
         cmocka_unit_test(giving_back_too_much_saves_up_nothing),

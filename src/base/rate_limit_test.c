@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+#define _POSIX_C_SOURCE 200809L /* barriers */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -222,6 +223,11 @@ static void the_greatest_numbers_do_not_overflow(void **state)
     assert_false(rate_limit_take(&limit, UINT64_MAX, START + NS_PER_S, &at));
     assert_true(at > START + NS_PER_S);
 
+    /* Here the product's low 64 bits would be 0. */
+    rate_limit_init(&limit, 1, 0);
+    assert_true(rate_limit_take(&limit, UINT64_C(1) << 63, START, &at));
+    assert_false(rate_limit_take(&limit, 1, START + NS_PER_S, &at));
+
     /* A burst longer than the clock is no limit on what goes at once. */
     rate_limit_init(&limit, UINT64_MAX / 3, UINT64_MAX);
     for (int i = 0; i < 100; i++)
@@ -233,14 +239,16 @@ static void nothing_costs_nothing(void **state)
     (void)state;
     struct rate_limit limit = given_limit();
     uint64_t at = 0;
-    take_ones_until_refused(&limit, START, &at);
+    assert_true(rate_limit_take(&limit, 5000, START, &at)); /* in debt, far beyond the burst */
     assert_true(rate_limit_take(&limit, 0, START, &at));
+    assert_int_equal(at, 0);
 }
 
-#define THREAD_BURST 200000
+#define THREAD_BURST 1000000 /* long enough that the threads meet */
 
 struct taker {
     struct rate_limit *limit;
+    pthread_barrier_t *both_here;
     uint64_t taken;
 };
 
@@ -248,6 +256,7 @@ static void *take_all(void *argument)
 {
     struct taker *taker = argument;
     uint64_t at;
+    pthread_barrier_wait(taker->both_here);
     taker->taken = take_ones_until_refused(taker->limit, START, &at);
     return NULL;
 }
@@ -258,12 +267,15 @@ static void two_threads_together_take_the_burst_and_no_more(void **state)
     /* The clock stands still, so what may be taken is known exactly, whoever takes it. */
     struct rate_limit limit;
     rate_limit_init(&limit, NS_PER_MS, THREAD_BURST * UINT64_C(1000));
-    struct taker takers[2] = {{.limit = &limit}, {.limit = &limit}};
+    pthread_barrier_t both_here;
+    struct taker takers[2] = {{.limit = &limit, .both_here = &both_here}, {.limit = &limit, .both_here = &both_here}};
     pthread_t threads[2];
+    assert_int_equal(pthread_barrier_init(&both_here, NULL, 2), 0);
     for (int i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, take_all, &takers[i]), 0);
     for (int i = 0; i < 2; i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(pthread_barrier_destroy(&both_here), 0);
     assert_int_equal(takers[0].taken + takers[1].taken, THREAD_BURST);
 }
 

@@ -13,7 +13,7 @@ static void mark_byte(uint8_t *byte, uint8_t pages)
 
 void dirty_log_mark(const struct dirty_log *log, uint64_t address, uint64_t length)
 {
-    if (log == NULL || log->size_bytes == 0 || length == 0)
+    if (log == NULL || length == 0)
         return;
 
     uint64_t last_address;

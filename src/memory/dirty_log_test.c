@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+#define _POSIX_C_SOURCE 200809L /* barriers */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -105,9 +106,11 @@ static void keeps_the_marks_that_are_there(void **state)
     assert_int_equal(bytes[GUARD_BYTES + 1], 0x07);
 }
 
-#define SHARED_BYTES 8192
+#define SHARED_BYTES 131072 /* long enough that the threads meet */
 
 static uint8_t shared_bits[SHARED_BYTES];
+
+static pthread_barrier_t all_here;
 
 struct marker {
     uint64_t first_page;
@@ -118,6 +121,7 @@ static void *mark_every_second(void *argument)
 {
     const struct marker *marker = argument;
     const struct dirty_log log = {.bits = shared_bits, .size_bytes = SHARED_BYTES};
+    pthread_barrier_wait(&all_here);
     for (uint64_t page = marker->first_page; page < SHARED_BYTES * 8; page += 2)
         dirty_log_mark(&log, page * PAGE, PAGE);
     return NULL;
@@ -129,10 +133,12 @@ static void two_threads_lose_no_mark_of_each_other(void **state)
     struct marker markers[2] = {{0}, {1}};
     pthread_t threads[2];
     memset(shared_bits, 0, sizeof(shared_bits));
+    assert_int_equal(pthread_barrier_init(&all_here, NULL, 2), 0);
     for (int i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, mark_every_second, &markers[i]), 0);
     for (int i = 0; i < 2; i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(pthread_barrier_destroy(&all_here), 0);
     for (size_t i = 0; i < SHARED_BYTES; i++)
         assert_int_equal(shared_bits[i], 0xff);
 }
@@ -141,7 +147,8 @@ static void two_threads_lose_no_mark_of_each_other(void **state)
 static void *take_marks(void *argument)
 {
     uint8_t *taken = argument;
-    for (int round = 0; round < 20; round++) {
+    pthread_barrier_wait(&all_here);
+    for (int round = 0; round < 10; round++) {
         for (size_t i = 0; i < SHARED_BYTES; i++)
             taken[i] |= __atomic_exchange_n(&shared_bits[i], 0, __ATOMIC_ACQ_REL);
     }
@@ -155,11 +162,13 @@ static void a_front_end_that_takes_marks_meanwhile_gets_each(void **state)
     struct marker markers[2] = {{0}, {1}};
     pthread_t threads[3];
     memset(shared_bits, 0, sizeof(shared_bits));
+    assert_int_equal(pthread_barrier_init(&all_here, NULL, 3), 0);
     assert_int_equal(pthread_create(&threads[0], NULL, take_marks, taken), 0);
     for (int i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&threads[1 + i], NULL, mark_every_second, &markers[i]), 0);
     for (int i = 0; i < 3; i++)
         assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(pthread_barrier_destroy(&all_here), 0);
     for (size_t i = 0; i < SHARED_BYTES; i++)
         assert_int_equal(taken[i] | shared_bits[i], 0xff);
 }

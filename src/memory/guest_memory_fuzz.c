@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 
+#include "fuzz_input.h"
 #include "memory/guest_memory.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -15,11 +16,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define ARENA_BYTES 65536
 #define PIECES_MAX 32
 #define CHUNK_BYTES UINT64_C(4096)
-
-struct input {
-    const uint8_t *bytes;
-    size_t left;
-};
 
 /* The world. Bytes of linear regions lie in linear_bytes, at any overlap; the table has one byte for each 64 KiB. */
 static uint8_t linear_bytes[ARENA_BYTES];
@@ -36,42 +32,24 @@ struct fuzz_table {
     size_t mapped;
 };
 
-static uint8_t take_byte(struct input *input)
-{
-    if (input->left == 0)
-        return 0;
-    input->left--;
-    return *input->bytes++;
-}
-
-static uint16_t take_u16(struct input *input)
-{
-    uint16_t low = take_byte(input);
-    return (uint16_t)(low | take_byte(input) << 8);
-}
-
 /* Near one of four places, so that operations meet; or anything. */
-static uint64_t take_address(struct input *input)
+static uint64_t take_address(struct fuzz_input *input)
 {
     static const uint64_t places[] = {0, 0x100000, 0x7ffffffffffff000, 0xffffffffffff0000};
-    uint8_t place = take_byte(input);
-    if (place == 255) {
-        uint64_t any = 0;
-        for (int i = 0; i < 8; i++)
-            any = any << 8 | take_byte(input);
-        return any;
-    }
-    return places[place % 4] + take_u16(input);
+    uint8_t place = fuzz_u8(input);
+    if (place == 255)
+        return fuzz_u64(input);
+    return places[place % 4] + fuzz_u16(input);
 }
 
-static uint64_t take_length(struct input *input)
+static uint64_t take_length(struct fuzz_input *input)
 {
-    uint8_t kind = take_byte(input);
+    uint8_t kind = fuzz_u8(input);
     if (kind == 255)
-        return UINT64_MAX - take_byte(input);
+        return UINT64_MAX - fuzz_u8(input);
     if (kind >= 250)
-        return (UINT64_C(1) << 63) - 128 + take_byte(input);
-    return kind % 4 == 0 ? take_byte(input) : take_u16(input) % 12289;
+        return (UINT64_C(1) << 63) - 128 + fuzz_u8(input);
+    return kind % 4 == 0 ? fuzz_u8(input) : fuzz_u16(input) % 12289;
 }
 
 static int table_map(struct guest_access *access, const uint64_t *addresses, struct guest_iovec *iov, unsigned count,
@@ -147,13 +125,13 @@ static int model_add(const struct guest_region *region, bool with_table)
     return 0;
 }
 
-static void do_add(struct input *input)
+static void do_add(struct fuzz_input *input)
 {
     if (model_count == REGIONS_MAX)
         return;
     struct guest_region region = {.guest_base = take_address(input), .size = take_length(input)};
     region.frontend_base = take_address(input);
-    uint16_t where = take_u16(input);
+    uint16_t where = fuzz_u16(input);
     /* Linear ones stay inside the arena, where every byte they name can be touched. */
     if (where % 4 != 0 && region.size <= ARENA_BYTES)
         region.host = &linear_bytes[where % (ARENA_BYTES - region.size + 1)];
@@ -161,10 +139,10 @@ static void do_add(struct input *input)
     ASSERT(guest_memory_add(&memory, &region) == expected);
 }
 
-static void do_remove(struct input *input)
+static void do_remove(struct fuzz_input *input)
 {
-    uint8_t which = take_byte(input);
-    uint8_t lie = take_byte(input);
+    uint8_t which = fuzz_u8(input);
+    uint8_t lie = fuzz_u8(input);
     struct guest_region removed;
     if (model_count == 0) {
         ASSERT(guest_memory_remove(&memory, which, lie, 0, &removed) == -ENOENT);
@@ -182,7 +160,7 @@ static void do_remove(struct input *input)
     *region = model[--model_count];
 }
 
-static void do_find(struct input *input)
+static void do_find(struct fuzz_input *input)
 {
     uint64_t address = take_address(input);
     const struct guest_region *expected = model_find(address);
@@ -209,7 +187,7 @@ static uint64_t model_reach(uint64_t address, uint64_t length, bool linear)
 }
 
 /* The length of a range: a great one only where it soon meets an end, since the model walks by bytes. */
-static uint64_t take_range_length(struct input *input)
+static uint64_t take_range_length(struct fuzz_input *input)
 {
     uint64_t length = take_length(input);
     for (unsigned i = 0; i < model_count; i++) {
@@ -219,7 +197,7 @@ static uint64_t take_range_length(struct input *input)
     return length;
 }
 
-static void do_linear(struct input *input)
+static void do_linear(struct fuzz_input *input)
 {
     uint64_t address = take_address(input), length = take_range_length(input);
     void *host = guest_memory_linear(&memory, address, length);
@@ -251,11 +229,11 @@ static int model_pieces(uint64_t address, uint64_t length, unsigned max)
     return (int)count;
 }
 
-static void do_pieces(struct input *input)
+static void do_pieces(struct fuzz_input *input)
 {
     uint64_t address = take_address(input), length = take_range_length(input);
-    unsigned max = take_byte(input) % (PIECES_MAX + 1);
-    bool write = take_byte(input) & 1;
+    unsigned max = fuzz_u8(input) % (PIECES_MAX + 1);
+    bool write = fuzz_u8(input) & 1;
     struct guest_iovec iov[PIECES_MAX];
     uint64_t addresses[PIECES_MAX];
     int count = guest_memory_pieces(&memory, address, length, write, iov, addresses, max);
@@ -276,7 +254,7 @@ static void do_pieces(struct input *input)
         guest_memory_release(&memory, iov, addresses, (unsigned)count, write);
 }
 
-static void do_read(struct input *input)
+static void do_read(struct fuzz_input *input)
 {
     static uint8_t copy[ARENA_BYTES];
     uint64_t address = take_address(input);
@@ -291,12 +269,12 @@ static void do_read(struct input *input)
         ASSERT(copy[i] == *model_byte(model_find(address + i), address + i));
 }
 
-static void do_write(struct input *input)
+static void do_write(struct fuzz_input *input)
 {
     static uint8_t copy[ARENA_BYTES];
     uint64_t address = take_address(input);
     size_t length = (size_t)(take_length(input) % (ARENA_BYTES + 1));
-    memset(copy, take_byte(input), length);
+    memset(copy, fuzz_u8(input), length);
     int r = guest_memory_write(&memory, address, copy, length);
     if (table.refused != 0) {
         ASSERT(r == table.refused);
@@ -307,7 +285,7 @@ static void do_write(struct input *input)
         ASSERT(*model_byte(model_find(address + i), address + i) == copy[i]);
 }
 
-static void do_from_frontend(struct input *input)
+static void do_from_frontend(struct fuzz_input *input)
 {
     uint64_t address = take_address(input), length = take_range_length(input), found = 0;
     int r = guest_memory_from_frontend(&memory, address, length, &found);
@@ -328,10 +306,10 @@ static void do_from_frontend(struct input *input)
     ASSERT(!good || found == first);
 }
 
-static void do_map(struct input *input)
+static void do_map(struct fuzz_input *input)
 {
     uint64_t address = take_address(input), length = take_range_length(input);
-    bool write = take_byte(input) & 1;
+    bool write = fuzz_u8(input) & 1;
     void *host = NULL;
     int r = guest_memory_map(&memory, address, length, write, &host);
     if (table.refused != 0) {
@@ -352,10 +330,10 @@ static void do_map(struct input *input)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static void (*const operations[])(struct input *) = {
+    static void (*const operations[])(struct fuzz_input *) = {
         do_add, do_add, do_remove, do_find, do_linear, do_pieces, do_read, do_write, do_from_frontend, do_map,
     };
-    struct input input = {.bytes = data, .left = size};
+    struct fuzz_input input = {.bytes = data, .left = size};
     if (pattern[1] == 0) {
         for (size_t i = 0; i < ARENA_BYTES; i++)
             pattern[i] = (uint8_t)(i * 5 + (i >> 8) + 1);
@@ -364,9 +342,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(table_bytes, pattern, ARENA_BYTES);
     model_count = 0;
     table.mapped = 0;
-    guest_memory_init(&memory, take_byte(&input) & 1 ? &table.access : NULL);
+    guest_memory_init(&memory, fuzz_u8(&input) & 1 ? &table.access : NULL);
     for (int i = 0; i < OPERATIONS_MAX && input.left > 0; i++) {
-        uint8_t operation = take_byte(&input);
+        uint8_t operation = fuzz_u8(&input);
         table.refuse_in = operation >> 4;
         table.refused = 0;
         operations[operation % 16 % ARRAY_SIZE(operations)](&input);

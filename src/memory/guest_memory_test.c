@@ -229,6 +229,8 @@ static void refuses_a_region_that_overlaps_in_front_end_addresses(void **state)
 static void regions_without_front_end_addresses_do_not_overlap_in_them(void **state)
 {
     (void)state;
+    /* One that has them at the very bottom, and ones that do not, before it and after it. */
+    assert_int_equal(add(4 * PAGE, PAGE, 16, bytes), 0);
     assert_int_equal(add(0, PAGE, 0, bytes), 0);
     assert_int_equal(add(2 * PAGE, PAGE, 0, bytes), 0);
 }
@@ -271,6 +273,44 @@ static void the_largest_region_can_go_and_is_then_not_found_any_more(void **stat
     assert_int_equal(guest_memory_remove(&memory, E_BASE, PAGE, 0, &region), 0);
     assert_int_equal(memory.region_count, 0);
     assert_null(guest_memory_linear(&memory, E_BASE, 1));
+}
+
+static void a_range_does_not_go_on_into_a_region_that_was_the_last_and_is_gone(void **state)
+{
+    (void)state;
+    struct guest_region region;
+    uint64_t address;
+    guest_memory_init(&memory, NULL);
+    assert_int_equal(add(A_BASE, PAGE, FRONTEND_A, bytes), 0);
+    assert_int_equal(add(A_BASE + PAGE, PAGE, FRONTEND_A + PAGE, bytes + PAGE), 0);
+    assert_ptr_equal(guest_memory_linear(&memory, A_BASE, 2 * PAGE), bytes);
+    assert_int_equal(guest_memory_remove(&memory, A_BASE + PAGE, PAGE, FRONTEND_A + PAGE, &region), 0);
+    assert_null(guest_memory_linear(&memory, A_BASE, 2 * PAGE));
+    assert_int_equal(guest_memory_from_frontend(&memory, FRONTEND_A, 2 * PAGE, &address), -EFAULT);
+}
+
+static void the_two_largest_regions_are_found_without_a_search(void **state)
+{
+    (void)state;
+    assert_ptr_equal(guest_memory_linear_hot(&memory, A_BASE, 4 * PAGE), bytes);
+    assert_ptr_equal(guest_memory_linear_hot(&memory, B_BASE, 2 * PAGE), bytes + 4 * PAGE);
+    assert_null(guest_memory_linear_hot(&memory, C_BASE, 1));
+    assert_null(guest_memory_linear_hot(&memory, A_BASE, 4 * PAGE + 1));
+    assert_int_equal(add(0, 5 * PAGE, 0, bytes), 0);
+    assert_ptr_equal(guest_memory_linear_hot(&memory, 0, 5 * PAGE), bytes);
+    assert_ptr_equal(guest_memory_linear_hot(&memory, A_BASE, 4 * PAGE), bytes);
+    assert_null(guest_memory_linear_hot(&memory, B_BASE, 1));
+}
+
+static void linear_pieces_go_back_though_their_region_is_gone(void **state)
+{
+    (void)state;
+    struct guest_region region;
+    struct guest_iovec iov;
+    uint64_t address;
+    assert_int_equal(guest_memory_pieces(&memory, E_BASE, PAGE, true, &iov, &address, 1), 1);
+    assert_int_equal(guest_memory_remove(&memory, E_BASE, PAGE, 0, &region), 0);
+    guest_memory_release(&memory, &iov, &address, 1, true);
 }
 
 static void a_full_table_refuses_one_more_and_still_finds_all(void **state)
@@ -460,6 +500,9 @@ int main(void)
         GIVEN(regions_without_front_end_addresses_do_not_overlap_in_them),
         GIVEN(removes_exactly_the_region_that_is_named),
         GIVEN(the_largest_region_can_go_and_is_then_not_found_any_more),
+        cmocka_unit_test(a_range_does_not_go_on_into_a_region_that_was_the_last_and_is_gone),
+        GIVEN(the_two_largest_regions_are_found_without_a_search),
+        GIVEN(linear_pieces_go_back_though_their_region_is_gone),
         cmocka_unit_test(a_full_table_refuses_one_more_and_still_finds_all),
         GIVEN(cuts_pieces_where_the_host_does_not_go_on),
         GIVEN(refuses_more_pieces_than_there_is_room_for),

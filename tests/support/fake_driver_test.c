@@ -184,6 +184,19 @@ static void takes_used_entries_in_their_order_and_frees_their_chains(void **stat
     assert_false(fake_driver_get(&driver, &head, &length));
 }
 
+/* The descriptors of a chain, as a set; each is in it once. */
+static unsigned chain_descriptors(uint16_t head, unsigned count)
+{
+    unsigned set = 0;
+    for (unsigned i = 0; i < count; i++) {
+        assert_in_range(head, 0, SIZE - 1);
+        assert_int_equal(set & 1u << head, 0);
+        set |= 1u << head;
+        head = get_le16(&driver.desc[head].next);
+    }
+    return set;
+}
+
 static void every_descriptor_can_be_used_again_and_again(void **state)
 {
     (void)state;
@@ -193,6 +206,7 @@ static void every_descriptor_can_be_used_again_and_again(void **state)
         unsigned count = 1 + round % SIZE;
         int head = fake_driver_add(&driver, pieces, count);
         assert_true(head >= 0);
+        chain_descriptors((uint16_t)head, count);
         fake_driver_show(&driver);
         assert_int_equal(shown(), (uint16_t)(round + 1));
         assert_int_equal(get_le16(&driver.avail->ring[round % SIZE]), head);
@@ -314,6 +328,41 @@ static void tells_any_lie_it_is_asked_to(void **state)
     assert_int_equal(shown(), 0x8001);
 }
 
+static void a_request_that_comes_back_twice_frees_its_descriptors_once(void **state)
+{
+    (void)state;
+    uint32_t head, length;
+    int added = add_one();
+    fake_driver_show(&driver);
+    for (int i = 0; i < 2; i++) {
+        complete((uint16_t)added, 0);
+        assert_true(fake_driver_get(&driver, &head, &length));
+        assert_int_equal(head, added);
+        assert_int_equal(driver.free_count, SIZE);
+    }
+}
+
+static void two_chains_share_no_descriptor(void **state)
+{
+    (void)state;
+    const struct fake_piece pieces[SIZE] = {{.address = BASE, .length = 1}};
+    uint32_t used_head, length;
+    /* Out of order, so that the free list is not in order any more. */
+    int heads[3];
+    for (int i = 0; i < 3; i++)
+        heads[i] = fake_driver_add(&driver, pieces, 2);
+    fake_driver_show(&driver);
+    complete((uint16_t)heads[1], 0);
+    complete((uint16_t)heads[0], 0);
+    assert_true(fake_driver_get(&driver, &used_head, &length));
+    assert_true(fake_driver_get(&driver, &used_head, &length));
+    unsigned kept = chain_descriptors((uint16_t)heads[2], 2);
+    unsigned first = chain_descriptors((uint16_t)fake_driver_add(&driver, pieces, 3), 3);
+    unsigned second = chain_descriptors((uint16_t)fake_driver_add(&driver, pieces, 3), 3);
+    assert_int_equal(kept | first | second, 0xff);
+    assert_int_equal(driver.free_count, 0);
+}
+
 static void a_head_that_was_only_offered_frees_nothing(void **state)
 {
     (void)state;
@@ -339,6 +388,8 @@ int main(void)
         GIVEN(writes_an_indirect_table_at_any_address),
         GIVEN(adds_nothing_when_descriptors_are_short),
         GIVEN(takes_used_entries_in_their_order_and_frees_their_chains),
+        GIVEN(a_request_that_comes_back_twice_frees_its_descriptors_once),
+        GIVEN(two_chains_share_no_descriptor),
         GIVEN(every_descriptor_can_be_used_again_and_again),
         GIVEN(the_free_list_is_out_of_the_device_s_reach),
         GIVEN(kicks_unless_the_device_asked_not_to),

@@ -61,6 +61,7 @@ static void nothing_can_be_touched_before_it_is_mapped(void **state)
         assert_false(window_access_writable(&window, BASE + page * PAGE));
     }
     assert_null(guest_memory_linear(&memory, BASE, 1));
+    assert_null(guest_memory_linear(&memory, BASE + 5, 1));
 }
 
 static void only_what_is_mapped_can_be_touched_and_only_as_it_was_asked_for(void **state)

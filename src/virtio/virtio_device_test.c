@@ -37,7 +37,7 @@ static struct {
     bool pop_once; /* one pop a run, as large as may be */
     struct virtq_chain *held[HELD_MAX];
     unsigned held_count;
-    uint32_t value; /* state and configuration space */
+    uint32_t value; /* the configuration space */
 } model;
 
 static const struct fake_piece byte_out = {.address = RIG_DATA, .length = 1, .writable = true};
@@ -154,29 +154,6 @@ static void model_reset(struct virtio_device *device)
     model.value = 0;
 }
 
-#define MODEL_TAG 1
-
-static int model_save(const struct virtio_device *device, struct state_writer *writer)
-{
-    (void)device;
-    return state_put(writer, MODEL_TAG, 1, &model.value, sizeof(model.value));
-}
-
-static int model_load(struct virtio_device *device, struct state_reader *reader)
-{
-    (void)device;
-    struct state_record record;
-    int r;
-    while ((r = state_next(reader, &record)) > 0) {
-        if (record.tag != MODEL_TAG)
-            continue;
-        if (record.length != sizeof(model.value))
-            return -EBADMSG;
-        memcpy(&model.value, record.payload, sizeof(model.value));
-    }
-    return r;
-}
-
 static const struct virtio_device_class model_class = {
     .name = "test",
     .id = 42,
@@ -191,8 +168,6 @@ static const struct virtio_device_class model_class = {
     .config_read = model_config_read,
     .config_write = model_config_write,
     .reset = model_reset,
-    .save = model_save,
-    .load = model_load,
 };
 
 static const struct virtio_device_class bare_class = {
@@ -359,14 +334,16 @@ static void a_wake_with_more_to_do_goes_on_with_the_next_run(void **state)
     model.complete_on_wake = 1;
     model.wake_answer = 1;
     assert_int_equal(wake(8), VIRTIO_EVENT_NOTIFY | VIRTIO_EVENT_AGAIN);
-    model.complete_on_wake = 2;
+    model.complete_on_wake = 1;
+    assert_int_equal(run(8), VIRTIO_EVENT_AGAIN); /* the driver asked to hear of the first only */
+    model.complete_on_wake = 1;
     model.wake_answer = 0;
     (void)run(8);
-    assert_int_equal(model.wakes, 2);
+    assert_int_equal(model.wakes, 3);
     assert_int_equal(model.held_count, 0);
     take_used(3);
     (void)run(8);
-    assert_int_equal(model.wakes, 2);
+    assert_int_equal(model.wakes, 3);
 }
 
 static void a_wake_with_more_to_do_goes_on_while_stopping(void **state)
@@ -457,6 +434,16 @@ static void a_broken_queue_still_completes_and_stops(void **state)
     model.complete_on_wake = 1;
     assert_int_equal(wake(8) & ~(unsigned)VIRTIO_EVENT_NOTIFY, VIRTIO_EVENT_STOPPED);
     take_used(2);
+}
+
+static void a_queue_that_cannot_start_is_not_announced(void **state)
+{
+    (void)state;
+    given_stopped(&model_class);
+    rig.config.size = 3;
+    assert_int_equal(virtio_device_queue_start(&model.device, 0, &rig.config, &rig.memory, NULL, NULL), -EINVAL);
+    assert_int_equal(model.starts, 0);
+    assert_int_equal(run(8), 0);
 }
 
 static void an_idle_queue_stops_at_once(void **state)
@@ -575,142 +562,6 @@ static void reset_forgets_the_lie_and_the_place_in_the_ring(void **state)
     assert_int_equal(virtqueue_base(&rig.queue), 0);
 }
 
-/* Save and load. */
-
-static uint8_t saved[256];
-
-/* A device with state of every kind, saved. Returns how many bytes. */
-static size_t save(void)
-{
-    given(COMPLETE);
-    (void)offer_one();
-    (void)offer_one();
-    (void)run(8);
-    (void)virtio_device_queue_stop(&model.device, 0);
-    assert_int_equal(virtio_device_set_features(&model.device, TEST_FEATURE), 0);
-    model.value = 0xcafe;
-    atomic_store(&model.device.config_generation, 7);
-    atomic_store(&model.device.needs_reset, true);
-    struct state_writer writer = {.bytes = saved, .size = sizeof(saved)};
-    assert_int_equal(virtio_device_save(&model.device, &writer), 0);
-    return writer.used;
-}
-
-static int load(const uint8_t *bytes, size_t size)
-{
-    struct state_reader reader = {.bytes = bytes, .size = size};
-    return virtio_device_load(&model.device, &reader);
-}
-
-static void what_is_saved_is_loaded(void **state)
-{
-    (void)state;
-    size_t size = save();
-    given_stopped(&model_class);
-    assert_int_equal(load(saved, size), 0);
-    assert_int_equal(model.device.features, TEST_FEATURE);
-    assert_int_equal(model.value, 0xcafe);
-    assert_int_equal(atomic_load(&model.device.config_generation), 7);
-    assert_true(atomic_load(&model.device.needs_reset));
-    assert_int_equal(virtqueue_base(&rig.queue), 2);
-}
-
-static void a_device_without_state_of_its_own_saves_its_queues(void **state)
-{
-    (void)state;
-    given_stopped(&bare_class);
-    rig.queue.next_avail = 99;
-    struct state_writer writer = {.bytes = saved, .size = sizeof(saved)};
-    assert_int_equal(virtio_device_save(&model.device, &writer), 0);
-    virtio_device_reset(&model.device);
-    assert_int_equal(load(saved, writer.used), 0);
-    assert_int_equal(virtqueue_base(&rig.queue), 99);
-}
-
-static void saving_without_room_writes_nothing(void **state)
-{
-    (void)state;
-    size_t size = save();
-    for (size_t room = 0; room < size; room++) {
-        struct state_writer writer = {.bytes = saved, .size = room};
-        assert_int_equal(virtio_device_save(&model.device, &writer), -ENOSPC);
-        assert_int_equal(writer.used, 0);
-    }
-}
-
-/* Loading @size bytes of saved fails with @error, and leaves a device as after reset. */
-static void assert_refused(size_t size, int error)
-{
-    given_stopped(&model_class);
-    assert_int_equal(load(saved, size), error);
-    assert_int_equal(model.device.features, 0);
-    assert_int_equal(model.value, 0);
-    assert_false(atomic_load(&model.device.needs_reset));
-    assert_int_equal(virtqueue_base(&rig.queue), 0);
-}
-
-static void bytes_that_are_cut_off_are_refused(void **state)
-{
-    (void)state;
-    const size_t device_bytes = 12 + 20;
-    const size_t queue_bytes = 12 + 4;
-    size_t size = save();
-    for (size_t cut = 0; cut < size; cut++) {
-        /* Whole records are a state, if a poor one. */
-        if (cut != device_bytes && cut != device_bytes + queue_bytes)
-            assert_refused(cut, -EBADMSG);
-    }
-}
-
-static void states_that_are_not_ours_are_refused(void **state)
-{
-    (void)state;
-    static const struct {
-        size_t at;
-        uint8_t value;
-        int error;
-    } lies[] = {
-        {0, 'X', -EBADMSG},         /* another record first */
-        {4, 2, -ENOTSUP},           /* a newer device record */
-        {12, 43, -EINVAL},          /* another kind of device */
-        {14, 2, -EINVAL},           /* more queues */
-        {16, 0x01, -EINVAL},        /* a feature that is not on offer */
-        {16, 0x10, -EINVAL},        /* one that the model refuses */
-        {28, 2, -EBADMSG},          /* needs_reset that is no flag */
-        {36, 2, -ENOTSUP},          /* a newer queue record */
-        {44, 1, -EBADMSG},          /* a queue that is not there */
-        {52, 2, -ENOTSUP},          /* a newer model record */
-        {48 + 12 + 8, 3, -EBADMSG}, /* inside it: a record cut off */
-    };
-    size_t size = save();
-    static uint8_t sound[sizeof(saved)];
-    memcpy(sound, saved, sizeof(sound));
-    for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
-        memcpy(saved, sound, sizeof(saved));
-        saved[lies[i].at] = lies[i].value;
-        assert_refused(size, lies[i].error);
-    }
-}
-
-static void records_of_a_later_time_are_skipped(void **state)
-{
-    (void)state;
-    size_t size = save();
-    struct state_writer writer = {.bytes = saved, .size = sizeof(saved), .used = size};
-    assert_int_equal(state_put(&writer, 0x12345678, 9, "later", 5), 0);
-    given_stopped(&model_class);
-    assert_int_equal(load(saved, writer.used), 0);
-    assert_int_equal(model.value, 0xcafe);
-}
-
-static void a_second_device_record_is_refused(void **state)
-{
-    (void)state;
-    size_t size = save();
-    memcpy(saved + size, saved, 32);
-    assert_refused(size + 32, -EBADMSG);
-}
-
 static int teardown(void **state)
 {
     (void)state;
@@ -740,6 +591,7 @@ int main(void)
         TEST(a_lie_that_the_device_finds_breaks_the_queue_too),
         TEST(a_lie_that_a_wake_meets_is_told),
         TEST(a_broken_queue_still_completes_and_stops),
+        TEST(a_queue_that_cannot_start_is_not_announced),
         TEST(an_idle_queue_stops_at_once),
         TEST(stopping_waits_for_what_is_out_and_runs_nothing),
         TEST(what_completes_while_stop_is_called_stops_the_queue),
@@ -747,13 +599,6 @@ int main(void)
         TEST(configuration_is_read_with_zeros_past_its_end),
         TEST(configuration_is_written_only_inside_and_where_allowed),
         TEST(reset_forgets_the_lie_and_the_place_in_the_ring),
-        TEST(what_is_saved_is_loaded),
-        TEST(a_device_without_state_of_its_own_saves_its_queues),
-        TEST(saving_without_room_writes_nothing),
-        TEST(bytes_that_are_cut_off_are_refused),
-        TEST(states_that_are_not_ours_are_refused),
-        TEST(records_of_a_later_time_are_skipped),
-        TEST(a_second_device_record_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,30 +13,14 @@
  * sides: each stores its index, passes a full barrier, and loads the other's wish (2.7.7.2, 2.7.10); a weaker one would
  * let the load go first, on x86 too.
  *
- * The in-flight record ("Inflight I/O tracking" in vhost-user's text) is for a successor after this process was killed
- * at any instruction. The processor keeps its own stores in order for whoever looks after its death, so compiler
- * barriers suffice. A pop sets inflight; a push links the request into the batch; publish shows the index, and only
- * then clears inflight along the batch, and copies the index into the record. Between the last two the indices differ,
- * and the successor clears the batch again.
- *
  * Limits
  *
- * Each part of the ring must be one piece of this process. To find the next of n recorded requests takes a walk over
- * the record, n walks in all: start-up after a crash, at most 32768 entries each. A front end that writes into the
- * record while it is in use harms its own requests only: links and heads are checked, walks are bounded.
+ * Each part of the ring must be one piece of this process.
  */
 #include <stdalign.h>
 
+#include "virtio/virtq_inflight.h"
 #include "virtio/virtq_layout.h"
-
-/* The version of the record that this text describes; 0 is a new one. */
-#define INFLIGHT_VERSION 1
-
-/* Stores and loads on both sides of it stay there, as far as the compiler is concerned. */
-static inline void compiler_barrier(void)
-{
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-}
 
 static inline const void *used_event(const struct virtqueue *queue)
 {
@@ -284,40 +268,6 @@ static int pop_ended(struct virtqueue *queue, unsigned taken, int r)
     return (int)taken;
 }
 
-/* Record that @head is in flight: its counter first, so that a set flag never has an old one. */
-static inline void record_pop(struct virtqueue *queue, uint32_t head)
-{
-    struct virtq_inflight_desc *desc = &queue->inflight->desc[head];
-    desc->counter = queue->inflight_counter++;
-    compiler_barrier();
-    desc->inflight = 1;
-    compiler_barrier();
-}
-
-/* The recorded request that is next: the least counter, then the least head, not below where we are. */
-static bool next_recorded(const struct virtqueue *queue, uint32_t *ret_head, uint64_t *ret_counter)
-{
-    bool found = false;
-    uint32_t best_head = 0;
-    uint64_t best = 0;
-    for (uint32_t head = 0; head < queue->config.size; head++) {
-        const struct virtq_inflight_desc *desc = &queue->inflight->desc[head];
-        if (__atomic_load_n(&desc->inflight, __ATOMIC_RELAXED) != 1)
-            continue;
-        uint64_t counter = __atomic_load_n(&desc->counter, __ATOMIC_RELAXED);
-        if (counter < queue->resubmit_counter || (counter == queue->resubmit_counter && head < queue->resubmit_head))
-            continue;
-        if (!found || counter < best) {
-            found = true;
-            best = counter;
-            best_head = head;
-        }
-    }
-    *ret_head = best_head;
-    *ret_counter = best;
-    return found;
-}
-
 /* Requests that a predecessor had popped and not completed: they are in the record, not in the available ring. */
 static int pop_recorded(struct virtqueue *queue, struct virtq_chain **chains, unsigned max)
 {
@@ -327,17 +277,15 @@ static int pop_recorded(struct virtqueue *queue, struct virtq_chain **chains, un
             queue->starved = true;
             break;
         }
-        uint32_t head;
+        uint16_t head;
         uint64_t counter;
-        if (!next_recorded(queue, &head, &counter))
+        if (!virtq_inflight_next(queue, &head, &counter))
             return pop_ended(queue, taken, virtqueue_wrong(queue, "an in-flight record that changes under us"));
         int r = take_chain(queue, head, &chains[taken]);
         if (r < 0)
             return pop_ended(queue, taken, r);
         chains[taken]->resubmitted = true;
-        queue->resubmit_counter = counter;
-        queue->resubmit_head = head + 1;
-        queue->resubmit_left--;
+        virtq_inflight_taken(queue, head, counter);
         taken++;
     }
     return (int)taken;
@@ -376,7 +324,7 @@ static int split_pop(struct virtqueue *queue, struct virtq_chain **chains, unsig
             return pop_ended(queue, i, r);
         queue->next_avail++;
         if (queue->inflight != NULL)
-            record_pop(queue, heads[i]);
+            virtq_inflight_pop(queue, heads[i]);
     }
     return (int)count;
 }
@@ -384,16 +332,12 @@ static int split_pop(struct virtqueue *queue, struct virtq_chain **chains, unsig
 static void split_unpop(struct virtqueue *queue, const struct virtq_chain *chain)
 {
     if (chain->resubmitted) {
-        queue->resubmit_left++;
-        queue->resubmit_counter = __atomic_load_n(&queue->inflight->desc[chain->head].counter, __ATOMIC_RELAXED);
-        queue->resubmit_head = chain->head;
+        virtq_inflight_put_back(queue, chain->head);
         return;
     }
     queue->next_avail--;
-    if (queue->inflight != NULL) {
-        compiler_barrier();
-        queue->inflight->desc[chain->head].inflight = 0;
-    }
+    if (queue->inflight != NULL)
+        virtq_inflight_unpop(queue, chain->head);
 }
 
 static void split_push(struct virtqueue *queue, struct virtq_chain **chains, unsigned count)
@@ -404,32 +348,10 @@ static void split_push(struct virtqueue *queue, struct virtq_chain **chains, uns
         element->id = cpu_to_le32(chain->head);
         element->length = cpu_to_le32(chain->written);
         queue->next_used++;
-        if (queue->inflight != NULL) {
-            queue->inflight->desc[chain->head].next = queue->inflight->last_batch_head;
-            compiler_barrier();
-            queue->inflight->last_batch_head = chain->head;
-        }
+        if (queue->inflight != NULL)
+            virtq_inflight_push(queue, chain->head);
         virtq_give_back(queue, chain);
     }
-}
-
-/*
- * The used ring's index has been moved over a batch of @count: none of it is in flight. Also after a crash. -EPROTO:
- * the batch is not what the record says.
- */
-static int record_batch(struct virtq_inflight *inflight, uint32_t size, uint16_t count, uint16_t used_index)
-{
-    uint32_t head = __atomic_load_n(&inflight->last_batch_head, __ATOMIC_RELAXED);
-    for (uint32_t left = count; left > 0; left--) {
-        if (head >= size)
-            return -EPROTO;
-        struct virtq_inflight_desc *desc = &inflight->desc[index_mask(head, size)];
-        desc->inflight = 0;
-        head = __atomic_load_n(&desc->next, __ATOMIC_RELAXED);
-    }
-    compiler_barrier();
-    inflight->used_index = used_index;
-    return 0;
 }
 
 static void mark_batch(const struct virtqueue *queue, uint16_t old, uint16_t new)
@@ -473,11 +395,8 @@ static bool split_publish(struct virtqueue *queue)
         mark_batch(queue, old, new);
         mark_used(queue, offsetof(struct vring_used, index), sizeof(queue->used->index));
     }
-    if (queue->inflight != NULL) {
-        compiler_barrier();
-        /* A record that the front end has spoilt meanwhile serves nobody; requests go on. */
-        (void)record_batch(queue->inflight, queue->config.size, (uint16_t)(new - old), new);
-    }
+    if (queue->inflight != NULL)
+        virtq_inflight_shown(queue, (uint16_t)(new - old), new);
     return wants_notification(queue, new);
 }
 
@@ -528,68 +447,6 @@ static bool split_pending(const struct virtqueue *queue)
     return queue->resubmit_left > 0 || shared_load_le16_acquire(&queue->avail->index) != queue->next_avail;
 }
 
-/* Count what the record says is in flight, and find the counter that follows theirs. -EPROTO: it is no record. */
-static int count_recorded(const struct virtq_inflight *inflight, uint32_t size, uint32_t *ret_count,
-                          uint64_t *ret_counter)
-{
-    uint32_t count = 0;
-    uint64_t next_counter = 0;
-    for (uint32_t head = 0; head < size; head++) {
-        uint8_t flag = __atomic_load_n(&inflight->desc[head].inflight, __ATOMIC_RELAXED);
-        uint64_t counter = __atomic_load_n(&inflight->desc[head].counter, __ATOMIC_RELAXED);
-        if (flag == 0)
-            continue;
-        if (flag != 1 || counter == UINT64_MAX)
-            return -EPROTO;
-        count++;
-        if (counter >= next_counter)
-            next_counter = counter + 1;
-    }
-    *ret_count = count;
-    *ret_counter = next_counter;
-    return 0;
-}
-
-static int recover_record(struct virtqueue *queue, uint16_t used_index)
-{
-    struct virtq_inflight *inflight = queue->inflight;
-    uint32_t size = queue->config.size;
-    uint16_t version = __atomic_load_n(&inflight->version, __ATOMIC_RELAXED);
-    if (version == 0) {
-        inflight->desc_num = (uint16_t)size;
-        inflight->last_batch_head = 0;
-        inflight->used_index = used_index;
-        compiler_barrier();
-        inflight->version = INFLIGHT_VERSION;
-        return 0;
-    }
-    if (version != INFLIGHT_VERSION)
-        return virtqueue_wrong(queue, "an in-flight record of an unknown version");
-
-    uint32_t count;
-    uint64_t counter;
-    int r = count_recorded(inflight, size, &count, &counter);
-    if (r < 0)
-        return virtqueue_wrong(queue, "an in-flight record with impossible entries");
-    uint16_t batch = (uint16_t)(used_index - __atomic_load_n(&inflight->used_index, __ATOMIC_RELAXED));
-    if (count == 0) {
-        /* Nothing to take up. A driver that began its ring anew shows here as an index that does not fit. */
-        inflight->used_index = used_index;
-    } else if (batch != 0) {
-        if (batch > size)
-            return virtqueue_wrong(queue, "an in-flight record of another ring");
-        r = record_batch(inflight, size, batch, used_index);
-        if (r == 0)
-            r = count_recorded(inflight, size, &count, &counter);
-        if (r < 0)
-            return virtqueue_wrong(queue, "an in-flight record whose last batch makes no sense");
-    }
-    queue->resubmit_left = count;
-    queue->inflight_counter = counter;
-    queue->next_avail = (uint16_t)(used_index + count);
-    return 0;
-}
-
 static int split_begin(struct virtqueue *queue)
 {
     uint16_t used_index = shared_load_le16(&queue->used->index);
@@ -599,7 +456,7 @@ static int split_begin(struct virtqueue *queue)
     queue->resubmit_counter = 0;
     queue->inflight_counter = 0;
     if (queue->inflight != NULL) {
-        int r = recover_record(queue, used_index);
+        int r = virtq_inflight_begin(queue, used_index);
         if (r < 0)
             return r;
     }

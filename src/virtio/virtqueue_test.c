@@ -204,6 +204,19 @@ static void a_long_chain_waits_for_the_long_run(void **state)
     assert_int_equal(rig.arena.free_long_count, 1);
 }
 
+static void chains_of_medium_length_wait_for_a_medium_run(void **state)
+{
+    (void)state;
+    rig_build(&(struct rig_options){.size = 64});
+    offer_many(3, 20);
+    struct virtq_chain *chains[3];
+    assert_int_equal(virtqueue_pop(&rig.queue, chains, 3), 2);
+    assert_true(rig.queue.starved && !rig.queue.unreachable);
+    assert_true(rig_push(chains[0]));
+    assert_int_equal(virtqueue_pop(&rig.queue, chains, 3), 1);
+    assert_false(rig.queue.starved);
+}
+
 static void runs_grow_with_a_chain_and_are_given_back(void **state)
 {
     (void)state;
@@ -446,6 +459,7 @@ int main(void)
         TEST(popping_stops_when_the_slots_are_out_and_goes_on_after_a_push),
         TEST(an_empty_ring_is_not_starving),
         TEST(a_long_chain_waits_for_the_long_run),
+        TEST(chains_of_medium_length_wait_for_a_medium_run),
         TEST(runs_grow_with_a_chain_and_are_given_back),
         TEST(a_token_names_its_request_until_it_is_back),
         TEST(a_token_of_an_earlier_life_is_stale),

@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/* Saving and loading a device (orderly transfer), with a device of one number. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+
+#include "virtio/virtio_device.h"
+
+#define TEST_FEATURE (UINT64_C(1) << 3)
+#define FORBIDDEN_FEATURE (UINT64_C(1) << 4)
+#define MODEL_TAG 1
+
+static struct virtqueue queue;
+static struct virtq_arena arena; /* never used: the queue is not started */
+static struct virtio_device device;
+static uint32_t value;
+
+static int model_run(struct virtio_device *self, struct virtqueue *run_queue, unsigned burst)
+{
+    (void)self;
+    (void)run_queue;
+    (void)burst;
+    return 0;
+}
+
+static uint64_t model_features(const struct virtio_device *self)
+{
+    (void)self;
+    return TEST_FEATURE | FORBIDDEN_FEATURE;
+}
+
+static int model_set_features(struct virtio_device *self, uint64_t features)
+{
+    (void)self;
+    return (features & FORBIDDEN_FEATURE) != 0 ? -EINVAL : 0;
+}
+
+static void model_reset(struct virtio_device *self)
+{
+    (void)self;
+    value = 0;
+}
+
+static int model_save(const struct virtio_device *self, struct state_writer *writer)
+{
+    (void)self;
+    return state_put(writer, MODEL_TAG, 1, &value, sizeof(value));
+}
+
+static int model_load(struct virtio_device *self, struct state_reader *reader)
+{
+    struct state_record record;
+    int r;
+    assert_int_equal(self->features, TEST_FEATURE); /* in force before the model's own state */
+    while ((r = state_next(reader, &record)) > 0) {
+        if (record.tag != MODEL_TAG)
+            continue;
+        if (record.length != sizeof(value))
+            return -EBADMSG;
+        memcpy(&value, record.payload, sizeof(value));
+    }
+    return r;
+}
+
+static const struct virtio_device_class model_class = {
+    .name = "test",
+    .id = 42,
+    .queues_max = 1,
+    .features = model_features,
+    .run = model_run,
+    .wake = model_run,
+    .set_features = model_set_features,
+    .reset = model_reset,
+    .save = model_save,
+    .load = model_load,
+};
+
+static const struct virtio_device_class bare_class = {
+    .name = "bare", .id = 42, .queues_max = 1, .features = model_features, .run = model_run, .wake = model_run};
+
+static void given(const struct virtio_device_class *class)
+{
+    virtqueue_init(&queue, &arena);
+    virtio_device_init(&device, class, &queue, 1);
+    value = 0;
+}
+
+static uint8_t saved[256];
+
+/* A device with state of every kind, saved. Returns how many bytes. */
+static size_t save(void)
+{
+    given(&model_class);
+    queue.next_avail = 2;
+    assert_int_equal(virtio_device_set_features(&device, TEST_FEATURE), 0);
+    value = 0xcafe;
+    atomic_store(&device.config_generation, 7);
+    atomic_store(&device.needs_reset, true);
+    struct state_writer writer = {.bytes = saved, .size = sizeof(saved)};
+    assert_int_equal(virtio_device_save(&device, &writer), 0);
+    return writer.used;
+}
+
+static int load(const uint8_t *bytes, size_t size)
+{
+    struct state_reader reader = {.bytes = bytes, .size = size};
+    return virtio_device_load(&device, &reader);
+}
+
+static void what_is_saved_is_loaded(void **state)
+{
+    (void)state;
+    size_t size = save();
+    given(&model_class);
+    assert_int_equal(load(saved, size), 0);
+    assert_int_equal(device.features, TEST_FEATURE);
+    assert_int_equal(value, 0xcafe);
+    assert_int_equal(atomic_load(&device.config_generation), 7);
+    assert_true(atomic_load(&device.needs_reset));
+    assert_int_equal(virtqueue_base(&queue), 2);
+}
+
+static void a_device_without_state_of_its_own_saves_its_queues(void **state)
+{
+    (void)state;
+    given(&bare_class);
+    queue.next_avail = 99;
+    struct state_writer writer = {.bytes = saved, .size = sizeof(saved)};
+    assert_int_equal(virtio_device_save(&device, &writer), 0);
+    virtio_device_reset(&device);
+    assert_int_equal(load(saved, writer.used), 0);
+    assert_int_equal(virtqueue_base(&queue), 99);
+}
+
+static void saving_without_room_writes_nothing(void **state)
+{
+    (void)state;
+    size_t size = save();
+    for (size_t room = 0; room < size; room++) {
+        struct state_writer writer = {.bytes = saved, .size = room};
+        assert_int_equal(virtio_device_save(&device, &writer), -ENOSPC);
+        assert_int_equal(writer.used, 0);
+    }
+}
+
+/* Loading @size bytes of saved fails with @error, and leaves a device as after reset. */
+static void assert_refused(size_t size, int error)
+{
+    given(&model_class);
+    assert_int_equal(load(saved, size), error);
+    assert_int_equal(device.features, 0);
+    assert_int_equal(value, 0);
+    assert_false(atomic_load(&device.needs_reset));
+    assert_int_equal(virtqueue_base(&queue), 0);
+}
+
+static void bytes_that_are_cut_off_are_refused(void **state)
+{
+    (void)state;
+    const size_t device_bytes = 12 + 20;
+    const size_t queue_bytes = 12 + 4;
+    size_t size = save();
+    for (size_t cut = 0; cut < size; cut++) {
+        /* Whole records are a state, if a poor one. */
+        if (cut != device_bytes && cut != device_bytes + queue_bytes)
+            assert_refused(cut, -EBADMSG);
+    }
+}
+
+static void states_that_are_not_ours_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t at;
+        uint8_t value;
+        int error;
+    } lies[] = {
+        {0, 'X', -EBADMSG},         /* another record first */
+        {4, 2, -ENOTSUP},           /* a newer device record */
+        {8, 19, -EBADMSG},          /* a device record that is too short */
+        {12, 43, -EINVAL},          /* another kind of device */
+        {14, 2, -EINVAL},           /* more queues */
+        {16, 0x01, -EINVAL},        /* a feature that is not on offer */
+        {16, 0x10, -EINVAL},        /* one that the model refuses */
+        {28, 2, -EBADMSG},          /* needs_reset that is no flag */
+        {36, 2, -ENOTSUP},          /* a newer queue record */
+        {44, 1, -EBADMSG},          /* a queue that is not there */
+        {52, 2, -ENOTSUP},          /* a newer model record */
+        {48 + 12 + 8, 3, -EBADMSG}, /* inside it: a record cut off */
+    };
+    size_t size = save();
+    static uint8_t sound[sizeof(saved)];
+    memcpy(sound, saved, sizeof(sound));
+    for (size_t i = 0; i < ARRAY_SIZE(lies); i++) {
+        memcpy(saved, sound, sizeof(saved));
+        saved[lies[i].at] = lies[i].value;
+        assert_refused(size, lies[i].error);
+    }
+}
+
+static void records_of_a_later_time_are_skipped(void **state)
+{
+    (void)state;
+    size_t size = save();
+    struct state_writer writer = {.bytes = saved, .size = sizeof(saved), .used = size};
+    assert_int_equal(state_put(&writer, 0x12345678, 9, "later", 5), 0);
+    given(&model_class);
+    assert_int_equal(load(saved, writer.used), 0);
+    assert_int_equal(value, 0xcafe);
+}
+
+static void a_second_device_record_is_refused(void **state)
+{
+    (void)state;
+    size_t size = save();
+    memcpy(saved + size, saved, 32);
+    assert_refused(size + 32, -EBADMSG);
+}
+
+static void state_of_a_model_that_has_none_is_refused(void **state)
+{
+    (void)state;
+    size_t size = save();
+    given(&bare_class);
+    assert_int_equal(load(saved, size), -EBADMSG);
+    assert_int_equal(device.features, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_saved_is_loaded),
+        cmocka_unit_test(a_device_without_state_of_its_own_saves_its_queues),
+        cmocka_unit_test(saving_without_room_writes_nothing),
+        cmocka_unit_test(bytes_that_are_cut_off_are_refused),
+        cmocka_unit_test(states_that_are_not_ours_are_refused),
+        cmocka_unit_test(records_of_a_later_time_are_skipped),
+        cmocka_unit_test(a_second_device_record_is_refused),
+        cmocka_unit_test(state_of_a_model_that_has_none_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

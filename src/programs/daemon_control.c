@@ -37,13 +37,21 @@ static json_t *daemon_queue_statistics(struct daemon *daemon)
         if (!daemon->server.server_queues[i].loop)
             continue;
         vhost_user_server_look(&daemon->server, i, &look);
-        json_array_append_new(list,
-                              json_pack("{s:i, s:b, s:b, s:I, s:I, s:I, s:I}", "index", (int)i, "running", look.running,
-                                        "broken", look.broken, "in_flight", (json_int_t)look.in_flight, "popped",
-                                        (json_int_t)look.popped_total, "pushed", (json_int_t)look.pushed_total,
-                                        "times_broken", (json_int_t)look.broken_total));
+        json_array_append_new(list, json_pack("{s:i, s:b, s:b, s:I, s:I, s:I, s:I, s:s?}", "index", (int)i, "running",
+                                              look.running, "broken", look.broken, "in_flight",
+                                              (json_int_t)look.in_flight, "popped", (json_int_t)look.popped_total,
+                                              "pushed", (json_int_t)look.pushed_total, "times_broken",
+                                              (json_int_t)look.broken_total, "broken_reason", look.broken_reason));
     }
     return list;
+}
+
+/* "SET_MEM_TABLE: a region overlaps another", of the last message that was refused; null before the first. */
+static json_t *daemon_last_refused(const struct vhost_user_backend *backend)
+{
+    if (!backend->refused_reason)
+        return json_null();
+    return json_sprintf("%s: %s", vhost_user_request_name(backend->refused_request), backend->refused_reason);
 }
 
 static json_t *daemon_statistics(struct daemon *daemon, const json_t *command)
@@ -51,12 +59,12 @@ static json_t *daemon_statistics(struct daemon *daemon, const json_t *command)
     const struct vhost_user_server *server = &daemon->server;
     (void)command;
     json_t *own = daemon->device->statistics(daemon->device->context);
-    return json_pack("{s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "ok", 1, "device", daemon->device->name, "state",
-                     daemon_state_name(server), "front_ends", (json_int_t)server->connections_total,
+    return json_pack("{s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "ok", 1, "device", daemon->device->name,
+                     "state", daemon_state_name(server), "front_ends", (json_int_t)server->connections_total,
                      "front_ends_refused", (json_int_t)server->refused_total, "messages",
                      (json_int_t)server->backend.messages_total, "messages_refused",
-                     (json_int_t)server->backend.refused_total, daemon->device->name, own ? own : json_null(), "queues",
-                     daemon_queue_statistics(daemon));
+                     (json_int_t)server->backend.refused_total, "last_refused", daemon_last_refused(&server->backend),
+                     daemon->device->name, own ? own : json_null(), "queues", daemon_queue_statistics(daemon));
 }
 
 static json_t *daemon_resize(struct daemon *daemon, const json_t *command)

@@ -313,5 +313,6 @@ void server_queue_look(const struct server_queue *queue, struct server_queue_sta
         .popped_total = ring->popped_total,
         .pushed_total = ring->pushed_total,
         .broken_total = ring->broken_total,
+        .broken_reason = ring->broken_reason,
     };
 }

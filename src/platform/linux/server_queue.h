@@ -35,6 +35,7 @@ struct server_queue_statistics {
     bool broken;
     uint32_t in_flight;
     uint64_t popped_total, pushed_total, broken_total;
+    const char *broken_reason; /* a constant; NULL: it did not break since it started */
 };
 
 struct server_queue {

@@ -274,8 +274,12 @@ job_fuzzing()
     build fuzz fuzz || return
     for program in build-test/fuzz/fuzz/*_fuzz; do
         [ -x "$program" ] || continue
-        fuzz_one "$program" "$seconds" "$(basename "$program" _fuzz)"
+        while [ "$(jobs -rp | wc -l)" -ge 2 ]; do
+            wait -n
+        done
+        fuzz_one "$program" "$seconds" "$(basename "$program" _fuzz)" &
     done
+    wait
 }
 
 fuzz_one()

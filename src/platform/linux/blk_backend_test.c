@@ -15,170 +15,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "platform/linux/blk_backend.h"
-
-#define DISK_BYTES (8u << 20)
-#define DEPTH 64
-#define BLOCK 4096u
-/* Nothing here takes a second; a machine that is busy may. */
-#define TIMEOUT_MS 20000
-
-struct fixture {
-    enum blk_engine engine;
-    char path[64];
-    struct disk_image image;
-    struct blk_backend backend;
-    bool skipped;
-    char error[DISK_IMAGE_ERROR_BYTES];
-};
-
-static struct fixture fixture;
-
-static void make_file(char *path, size_t path_bytes, uint64_t size)
-{
-    snprintf(path, path_bytes, "/tmp/backplane-blk-XXXXXX");
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    assert_int_equal(ftruncate(fd, (off_t)size), 0);
-    close(fd);
-}
-
-static bool open_backend(enum blk_engine engine, const char *path)
-{
-    const struct disk_image_options image_options = {.path = path};
-    int r = disk_image_open(&fixture.image, &image_options, fixture.error, sizeof(fixture.error));
-    if (r < 0)
-        fail_msg("%s", fixture.error);
-    const struct blk_backend_options options = {
-        .engine = engine,
-        .image = &fixture.image,
-        .queues = 2,
-        .depth = DEPTH,
-    };
-    r = blk_backend_open(&fixture.backend, &options, fixture.error, sizeof(fixture.error));
-    if (r < 0 && engine == BLK_ENGINE_URING) {
-        disk_image_close(&fixture.image);
-        return false;
-    }
-    if (r < 0)
-        fail_msg("%s", fixture.error);
-    return true;
-}
-
-static int set_up(void **state)
-{
-    fixture = (struct fixture){.engine = *(enum blk_engine *)*state, .image.fd = -1};
-    make_file(fixture.path, sizeof(fixture.path), DISK_BYTES);
-    fixture.skipped = !open_backend(fixture.engine, fixture.path);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    if (!fixture.skipped) {
-        blk_backend_close(&fixture.backend);
-        disk_image_close(&fixture.image);
-    }
-    unlink(fixture.path);
-    return 0;
-}
-
-static void skip_if_refused(void)
-{
-    if (fixture.skipped) {
-        print_message("skipped: %s\n", fixture.error);
-        skip();
-    }
-}
-
-static unsigned submit(unsigned queue, const struct blk_io *ios, unsigned count)
-{
-    return fixture.backend.port->class->submit(fixture.backend.port, queue, ios, count);
-}
-
-static unsigned reap(unsigned queue, struct blk_completion *completions, unsigned max)
-{
-    return fixture.backend.port->class->reap(fixture.backend.port, queue, completions, max);
-}
-
-/*
- * Does the queue's handle become readable in time? By epoll, as the program does it: that hears of nothing but wakes,
- * whereas poll looks once more when its time is over, and so hides that one was lost.
- */
-static bool is_readable(unsigned queue, int timeout_ms)
-{
-    struct epoll_event event = {.events = EPOLLIN};
-    int epoll = epoll_create1(EPOLL_CLOEXEC);
-    assert_true(epoll >= 0);
-    assert_int_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, blk_backend_handle(&fixture.backend, queue), &event), 0);
-    int r;
-    do
-        r = epoll_wait(epoll, &event, 1, timeout_ms);
-    while (r < 0 && errno == EINTR);
-    close(epoll);
-    return r == 1;
-}
-
-/* Wait until @count operations have completed; their results by token. */
-static void wait_for(unsigned queue, unsigned count, int *results)
-{
-    while (count > 0) {
-        struct blk_completion completions[16];
-        unsigned given = reap(queue, completions, ARRAY_SIZE(completions));
-        for (unsigned i = 0; i < given; i++)
-            results[completions[i].token] = completions[i].result;
-        assert_true(given <= count);
-        count -= given;
-        if (given == 0 && count > 0)
-            assert_true(is_readable(queue, TIMEOUT_MS));
-    }
-    assert_int_equal(reap(queue, &(struct blk_completion){0}, 1), 0);
-}
-
-/* One operation, waited for. */
-static int run(const struct blk_io *io)
-{
-    struct blk_io copy = *io;
-    int result = 1;
-    copy.token = 0;
-    assert_int_equal(submit(0, &copy, 1), 1);
-    wait_for(0, 1, &result);
-    return result;
-}
-
-static int transfer(enum blk_op op, uint32_t flags, uint64_t offset, void *buffer, size_t length)
-{
-    const struct guest_iovec iov = {.base = buffer, .length = length};
-    return run(
-        &(struct blk_io){.op = op, .flags = flags, .offset = offset, .length = length, .iov = &iov, .iov_count = 1});
-}
-
-static int space(enum blk_op op, uint32_t flags, uint64_t offset, uint64_t length)
-{
-    return run(&(struct blk_io){.op = op, .flags = flags, .offset = offset, .length = length});
-}
-
-static void fill(uint8_t *bytes, size_t length, unsigned seed)
-{
-    for (size_t i = 0; i < length; i++)
-        bytes[i] = (uint8_t)(seed + i * 7 + (i >> 8) * 13 + 1);
-}
-
-static blkcnt_t blocks_used(void)
-{
-    struct stat status;
-    assert_int_equal(fsync(fixture.image.fd), 0);
-    assert_int_equal(fstat(fixture.image.fd, &status), 0);
-    return status.st_blocks;
-}
+#include "platform/linux/blk_test_support.h"
 
 static void what_was_written_is_in_the_file_and_is_read_back(void **state)
 {
@@ -335,14 +178,14 @@ static void discard_gives_the_files_space_back(void **state)
     fill(data, sizeof(data), 3);
 
     assert_int_equal(transfer(BLK_OP_WRITE, 0, 0, data, sizeof(data)), 0);
-    blkcnt_t before = blocks_used();
-    assert_true(before >= (blkcnt_t)(sizeof(data) / 512));
+    uint64_t before = blocks_used(fixture.image.fd);
+    assert_true(before >= sizeof(data) / 512);
     if (!fixture.image.discard) {
         print_message("skipped: the file system of /tmp cannot punch holes\n");
         skip();
     }
     assert_int_equal(space(BLK_OP_DISCARD, 0, 0, sizeof(data)), 0);
-    assert_true(blocks_used() < before);
+    assert_true(blocks_used(fixture.image.fd) < before);
     struct stat status;
     assert_int_equal(fstat(fixture.image.fd, &status), 0);
     assert_int_equal(status.st_size, DISK_BYTES);
@@ -379,7 +222,7 @@ static void write_zeroes_with_unmap_reads_as_zeros_and_gives_space_back(void **s
     skip_if_refused();
     check_zeroes(BLK_IO_UNMAP);
     if (fixture.image.discard)
-        assert_true(blocks_used() <= 64);
+        assert_true(blocks_used(fixture.image.fd) <= 64);
 }
 
 static void write_zeroes_without_unmap_keeps_the_space(void **state)
@@ -387,7 +230,7 @@ static void write_zeroes_without_unmap_keeps_the_space(void **state)
     (void)state;
     skip_if_refused();
     check_zeroes(BLK_IO_DURABLE);
-    assert_true(blocks_used() >= (1 << 20) / 512);
+    assert_true(blocks_used(fixture.image.fd) >= (1 << 20) / 512);
 }
 
 static void reading_past_a_file_that_shrank_fails_that_request_alone(void **state)
@@ -511,8 +354,7 @@ static int fill_a_small_file_system(enum blk_engine engine)
     CHILD_CHECK(space(BLK_OP_DISCARD, 0, 1 << 20, 1 << 20) == 0);
     CHILD_CHECK(space(BLK_OP_DISCARD, 0, 2 << 20, 1 << 20) == 0);
     CHILD_CHECK(transfer(BLK_OP_WRITE, 0, 3 << 20, data, 16 * BLOCK) == 0);
-    blk_backend_close(&fixture.backend);
-    disk_image_close(&fixture.image);
+    close_backend();
     umount2(directory, MNT_DETACH);
     rmdir(directory);
     return 0;
@@ -536,15 +378,6 @@ static void a_full_file_system_fails_requests_and_loses_nothing_written(void **s
     }
     assert_int_equal(WEXITSTATUS(status), 0);
 }
-
-#define ON(engine, test)                                                                                               \
-    {                                                                                                                  \
-#test " (" #engine ")", test, set_up, tear_down, &engine                                                       \
-    }
-#define ON_EACH(test) ON(io_uring, test), ON(threads, test)
-
-static enum blk_engine io_uring = BLK_ENGINE_URING;
-static enum blk_engine threads = BLK_ENGINE_PLAIN;
 
 int main(void)
 {

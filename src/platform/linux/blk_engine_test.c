@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
+/*
+ * Which engine serves: chosen, refused by the system, or none at all. The refusal is a real one: a seccomp filter in a
+ * process of its own, as containers have it.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "platform/linux/blk_test_support.h"
+
+static char error[DISK_IMAGE_ERROR_BYTES];
+
+static int make_image(void **state)
+{
+    (void)state;
+    fixture = (struct fixture){.image.fd = -1};
+    make_file(fixture.path, sizeof(fixture.path), DISK_BYTES);
+    const struct disk_image_options options = {.path = fixture.path};
+    return disk_image_open(&fixture.image, &options, error, sizeof(error));
+}
+
+static int remove_image(void **state)
+{
+    (void)state;
+    disk_image_close(&fixture.image);
+    unlink(fixture.path);
+    return 0;
+}
+
+static int open_engine(enum blk_engine engine)
+{
+    const struct blk_backend_options options = {
+        .engine = engine, .image = &fixture.image, .queues = 1, .depth = 4, .workers = 0};
+    error[0] = '\0';
+    return blk_backend_open(&fixture.backend, &options, error, sizeof(error));
+}
+
+/* io_uring_setup answers EPERM from now on, for this process. False: seccomp is not to be had. */
+static bool forbid_io_uring(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {.len = ARRAY_SIZE(filter), .filter = filter};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+/* 0, or which step went wrong. 77: not possible here. */
+static int try_where_io_uring_is_forbidden(void)
+{
+    uint8_t data[BLOCK];
+    uint8_t back[BLOCK];
+    fill(data, sizeof(data), 1);
+    if (!forbid_io_uring())
+        return 77;
+    if (open_engine(BLK_ENGINE_URING) >= 0 || strncmp(error, "cannot use io_uring: ", 21) != 0)
+        return 1;
+    if (open_engine(BLK_ENGINE_AUTO) != 0)
+        return 2;
+    if (fixture.backend.engine != BLK_ENGINE_PLAIN || fixture.backend.note[0] == '\0')
+        return 3;
+    if (transfer(BLK_OP_WRITE, 0, 0, data, sizeof(data)) != 0 || transfer(BLK_OP_READ, 0, 0, back, sizeof(back)) != 0)
+        return 4;
+    if (memcmp(data, back, sizeof(data)) != 0)
+        return 5;
+    blk_backend_close(&fixture.backend);
+    return 0;
+}
+
+static void where_io_uring_is_forbidden_threads_serve_and_the_reason_is_told(void **state)
+{
+    (void)state;
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0)
+        _exit(try_where_io_uring_is_forbidden());
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77) {
+        print_message("skipped: this system has no seccomp filters\n");
+        skip();
+    }
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void auto_takes_io_uring_where_there_is_one(void **state)
+{
+    (void)state;
+    bool there = open_engine(BLK_ENGINE_URING) == 0;
+    if (there)
+        blk_backend_close(&fixture.backend);
+    assert_int_equal(open_engine(BLK_ENGINE_AUTO), 0);
+    assert_int_equal(fixture.backend.engine, there ? BLK_ENGINE_URING : BLK_ENGINE_PLAIN);
+    assert_int_equal(fixture.backend.note[0] == '\0', there);
+    blk_backend_close(&fixture.backend);
+}
+
+static void options_that_no_disk_has_are_refused(void **state)
+{
+    (void)state;
+    struct blk_backend_options options = {.engine = BLK_ENGINE_PLAIN, .image = &fixture.image, .queues = 1, .depth = 1};
+    options.queues = 0;
+    assert_int_equal(blk_backend_open(&fixture.backend, &options, error, sizeof(error)), -EINVAL);
+    options.queues = BLK_QUEUES_MAX + 1;
+    assert_int_equal(blk_backend_open(&fixture.backend, &options, error, sizeof(error)), -EINVAL);
+    options.queues = 1;
+    options.depth = VIRTQ_SLOTS_MAX + 1;
+    assert_int_equal(blk_backend_open(&fixture.backend, &options, error, sizeof(error)), -EINVAL);
+    options.depth = 1;
+    options.workers = BLK_PLAIN_WORKERS_MAX + 1;
+    assert_int_equal(blk_backend_open(&fixture.backend, &options, error, sizeof(error)), -EINVAL);
+    options.workers = 0;
+    options.image = NULL;
+    assert_int_equal(blk_backend_open(&fixture.backend, &options, error, sizeof(error)), -EINVAL);
+    assert_true(error[0] != '\0');
+}
+
+static void an_engine_without_descriptors_left_says_so_and_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    struct rlimit before;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    /* The lowest free number is the last that may be used: two queues need two. */
+    int lowest = dup(0);
+    close(lowest);
+    const struct rlimit limit = {.rlim_cur = (rlim_t)lowest + 1, .rlim_max = before.rlim_max};
+    const struct blk_backend_options options = {
+        .engine = BLK_ENGINE_PLAIN, .image = &fixture.image, .queues = 2, .depth = 1};
+
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    int r = blk_backend_open(&fixture.backend, &options, error, sizeof(error));
+    int again = dup(0);
+    if (again >= 0)
+        close(again);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(r, -EMFILE);
+    assert_int_equal(again, lowest);
+    assert_non_null(strstr(error, "Too many open files"));
+}
+
+static void the_null_disk_completes_at_once_and_touches_nothing(void **state)
+{
+    (void)state;
+    const struct blk_backend_options options = {.engine = BLK_ENGINE_NULL, .queues = 2, .depth = 3};
+    assert_int_equal(blk_backend_open(&fixture.backend, &options, error, sizeof(error)), 0);
+    assert_int_equal(blk_backend_handle(&fixture.backend, 0), -1);
+
+    uint8_t data[16] = "untouched";
+    const struct guest_iovec iov = {data, sizeof(data)};
+    struct blk_completion completions[8];
+    for (unsigned round = 0; round < 10; round++) {
+        struct blk_io ios[8];
+        for (unsigned i = 0; i < 8; i++)
+            ios[i] = (struct blk_io){
+                .token = round * 100 + i, .op = BLK_OP_READ, .length = sizeof(data), .iov = &iov, .iov_count = 1};
+        unsigned taken = submit(1, ios, 8);
+        assert_in_range(taken, 3, 8);
+        assert_int_equal(reap(0, completions, 8), 0);
+        assert_int_equal(reap(1, completions, 2), 2);
+        assert_int_equal(reap(1, completions + 2, 6), taken - 2);
+        for (unsigned i = 0; i < taken; i++) {
+            assert_int_equal(completions[i].token, round * 100 + i);
+            assert_int_equal(completions[i].result, 0);
+        }
+    }
+    assert_string_equal((char *)data, "untouched");
+    blk_backend_close(&fixture.backend);
+}
+
+/* One thread a queue, all at once: what ThreadSanitizer is to look at. */
+static void *drive_queue(void *argument)
+{
+    unsigned queue = *(unsigned *)argument;
+    uint8_t data[8][512];
+    struct guest_iovec iov[8];
+    struct blk_io ios[8];
+    for (unsigned i = 0; i < 8; i++) {
+        fill(data[i], 512, queue * 8 + i);
+        iov[i] = (struct guest_iovec){data[i], 512};
+        ios[i] = (struct blk_io){.token = i,
+                                 .op = i == 7 ? BLK_OP_FLUSH : BLK_OP_WRITE,
+                                 .offset = (uint64_t)(queue * 8 + i) * 512,
+                                 .length = i == 7 ? 0 : 512,
+                                 .iov = &iov[i],
+                                 .iov_count = 1};
+    }
+    for (unsigned round = 0; round < 20; round++) {
+        unsigned left = 0;
+        for (unsigned taken = 0; taken < 8 || left > 0;) {
+            struct blk_completion completions[8];
+            unsigned now = submit(queue, ios + taken, 8 - taken);
+            taken += now;
+            left += now;
+            unsigned given = reap(queue, completions, 8);
+            left -= given;
+            for (unsigned i = 0; i < given; i++)
+                if (completions[i].result != 0)
+                    return argument;
+            if (given == 0 && left > 0 && !is_readable(queue, TIMEOUT_MS))
+                return argument;
+        }
+    }
+    return NULL;
+}
+
+static void drive_queues_of(enum blk_engine engine)
+{
+    enum { QUEUES = 4 };
+    pthread_t drivers[QUEUES];
+    unsigned numbers[QUEUES];
+    struct blk_backend_counters counters;
+    const struct blk_backend_options options = {
+        .engine = engine, .image = &fixture.image, .queues = QUEUES, .depth = 4, .workers = 3};
+    if (blk_backend_open(&fixture.backend, &options, error, sizeof(error)) < 0) {
+        print_message("skipped: %s\n", error);
+        skip();
+    }
+    for (unsigned i = 0; i < QUEUES; i++) {
+        numbers[i] = i;
+        assert_int_equal(pthread_create(&drivers[i], NULL, drive_queue, &numbers[i]), 0);
+    }
+    blk_backend_count(&fixture.backend, &counters); /* while they run */
+    for (unsigned i = 0; i < QUEUES; i++) {
+        void *failed;
+        assert_int_equal(pthread_join(drivers[i], &failed), 0);
+        assert_null(failed);
+    }
+    blk_backend_count(&fixture.backend, &counters);
+    assert_int_equal(counters.operations, QUEUES * 20 * 8);
+    blk_backend_close(&fixture.backend);
+}
+
+static void queues_run_on_threads_of_their_own_with_io_uring(void **state)
+{
+    (void)state;
+    drive_queues_of(BLK_ENGINE_URING);
+}
+
+static void queues_run_on_threads_of_their_own_with_threads(void **state)
+{
+    (void)state;
+    drive_queues_of(BLK_ENGINE_PLAIN);
+}
+
+static void closing_waits_for_threads_that_are_at_work(void **state)
+{
+    (void)state;
+    static uint8_t data[4][1u << 20];
+    struct guest_iovec iov[4];
+    struct blk_io ios[4];
+    assert_int_equal(open_engine(BLK_ENGINE_PLAIN), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        fill(data[i], sizeof(data[i]), i);
+        iov[i] = (struct guest_iovec){data[i], sizeof(data[i])};
+        ios[i] = (struct blk_io){.token = i,
+                                 .op = BLK_OP_WRITE,
+                                 .offset = (uint64_t)i * sizeof(data[i]),
+                                 .length = sizeof(data[i]),
+                                 .iov = &iov[i],
+                                 .iov_count = 1};
+    }
+    assert_int_equal(submit(0, ios, 4), 4);
+    blk_backend_close(&fixture.backend);
+    for (unsigned i = 0; i < 4; i++) {
+        static uint8_t back[1u << 20];
+        assert_int_equal(pread(fixture.image.fd, back, sizeof(back), (off_t)ios[i].offset), sizeof(back));
+        assert_memory_equal(back, data[i], sizeof(back));
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(where_io_uring_is_forbidden_threads_serve_and_the_reason_is_told, make_image,
+                                        remove_image),
+        cmocka_unit_test_setup_teardown(auto_takes_io_uring_where_there_is_one, make_image, remove_image),
+        cmocka_unit_test_setup_teardown(options_that_no_disk_has_are_refused, make_image, remove_image),
+        cmocka_unit_test_setup_teardown(an_engine_without_descriptors_left_says_so_and_leaves_nothing_behind,
+                                        make_image, remove_image),
+        cmocka_unit_test(the_null_disk_completes_at_once_and_touches_nothing),
+        cmocka_unit_test_setup_teardown(queues_run_on_threads_of_their_own_with_io_uring, make_image, remove_image),
+        cmocka_unit_test_setup_teardown(queues_run_on_threads_of_their_own_with_threads, make_image, remove_image),
+        cmocka_unit_test_setup_teardown(closing_waits_for_threads_that_are_at_work, make_image, remove_image),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -190,7 +190,7 @@ static void begin(struct fuzz_input *input)
         .discard = (flags & 4) != 0,
         .write_zeroes = (flags & 8) != 0,
         .write_cache = (flags & 16) != 0,
-        .limit_iops = limits & 1 ? 1000 : 0,
+        .limit_iops = limits & 1 ? 20 : 0,
         .limit_bytes_per_s = limits & 2 ? 1 << 20 : 0,
         .serial = "fuzz",
     };
@@ -284,20 +284,34 @@ static void complete_stale(struct fuzz_input *input, unsigned queue)
     }
 }
 
-static void restart(unsigned queue, bool reset)
+/* Every queue is stopped. The state comes back as it was, or with a byte that somebody changed. */
+static void save_and_load(struct fuzz_input *input)
+{
+    uint8_t bytes[256];
+    struct state_writer writer = {.bytes = bytes, .size = sizeof(bytes)};
+    uint64_t features = blk.device.features;
+    int r = virtio_device_save(&blk.device, &writer);
+    ASSERT(r == 0);
+
+    uint8_t change = fuzz_u8(input);
+    bytes[fuzz_u8(input) % writer.used] ^= change;
+    struct state_reader reader = {.bytes = bytes, .size = writer.used};
+    r = virtio_device_load(&blk.device, &reader);
+    ASSERT(r == 0 || change != 0);
+    r = virtio_device_set_features(&blk.device, features);
+    ASSERT(r == 0);
+}
+
+static void restart(struct fuzz_input *input, unsigned queue, bool all)
 {
     for (unsigned i = 0; i < QUEUES; i++) {
-        if (i == queue || reset)
+        if (i == queue || all)
             stop_queue(i);
     }
-    if (reset) {
-        uint64_t features = blk.device.features;
-        virtio_device_reset(&blk.device);
-        int r = virtio_device_set_features(&blk.device, features);
-        ASSERT(r == 0);
-    }
+    if (all)
+        save_and_load(input);
     for (unsigned i = 0; i < QUEUES; i++) {
-        if (i == queue || reset)
+        if (i == queue || all)
             start_queue(i);
     }
 }
@@ -347,7 +361,7 @@ static void step(struct fuzz_input *input)
         port.now_ns += fuzz_u32(input);
         break;
     case 13:
-        restart(queue, (code & 64) != 0);
+        restart(input, queue, (code & 64) != 0);
         break;
     case 14:
         fake_driver_offer(&drivers[queue], fuzz_u8(input));

@@ -54,6 +54,8 @@ static void a_record_that_does_not_fit_leaves_nothing_behind(void **state)
     assert_int_equal(state_put(&writer, 1, 1, "12345678", 8), 0);
     assert_int_equal(state_put(&writer, 1, 1, NULL, 0), -ENOSPC);
     assert_int_equal(writer.used, 20);
+    struct state_writer exact = {.bytes = bytes, .size = STATE_RECORD_HEADER_BYTES};
+    assert_int_equal(state_put(&exact, 1, 1, NULL, 0), 0);
 }
 
 static void bytes_that_are_no_records_are_refused(void **state)

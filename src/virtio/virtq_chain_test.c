@@ -175,6 +175,9 @@ static void pieces_are_given_in_place_from_the_cursor_on(void **state)
     assert_int_equal(iov[0].length, 9);
     assert_ptr_equal(iov[1].base, rig_byte(RIG_DATA + 0x400));
     assert_int_equal(iov[1].length, 2);
+    assert_int_equal(virtq_chain_write(chain, "!", 1), 0);
+    const struct guest_iovec *rest;
+    assert_int_equal(virtq_chain_writable_iov(chain, &rest), 0);
     virtq_chain_wrote(chain, 4);
     virtq_chain_write_tail(chain, "end");
     assert_memory_equal(rig_byte(RIG_DATA + 0x402), "end", 3);
@@ -196,6 +199,42 @@ static void a_piece_that_is_cut_at_both_ends_keeps_its_tail(void **state)
     virtq_chain_write_tail(chain, "!");
     assert_int_equal(*rig_byte(RIG_DATA + 99), '!');
     assert_int_equal(*rig_byte(RIG_DATA + 98), 0);
+}
+
+static void nothing_of_a_request_is_left_for_the_next_one_in_its_place(void **state)
+{
+    (void)state;
+    rig_build(&(struct rig_options){.size = 8, .slots = 1});
+    const struct fake_piece pieces[] = {R(0, 20), R(0x100, 7), W(0x200, 10), W(0x300, 5)};
+    struct virtq_chain *first = NULL;
+    for (unsigned round = 0; round < 3; round++) {
+        memset(rig_byte(RIG_DATA + 0x200), 0, 0x200);
+        rig_offer(pieces, 4);
+        struct virtq_chain *chain = rig_pop();
+        assert_true(first == NULL || chain == first);
+        first = chain;
+        assert_int_equal(chain->readable_bytes, 27);
+        assert_int_equal(chain->writable_bytes, 15);
+        assert_int_equal(chain->written, 0);
+        uint8_t bytes[27];
+        const struct guest_iovec *iov;
+        memset(rig_byte(RIG_DATA), (int)round, 20);
+        memset(rig_byte(RIG_DATA + 0x100), (int)round, 7);
+        assert_int_equal(virtq_chain_read(chain, bytes, 22), 22);
+        for (unsigned i = 0; i < 22; i++)
+            assert_int_equal(bytes[i], round);
+        assert_int_equal(virtq_chain_readable_iov(chain, &iov), 1);
+        assert_ptr_equal(iov[0].base, rig_byte(RIG_DATA + 0x102));
+        assert_int_equal(virtq_chain_keep_tail(chain, 2), 0);
+        assert_int_equal(virtq_chain_write(chain, "abcdefghijk", 11), 11);
+        assert_int_equal(virtq_chain_writable_iov(chain, &iov), 1);
+        assert_int_equal(iov[0].length, 2);
+        virtq_chain_wrote(chain, 2);
+        virtq_chain_write_tail(chain, "yz");
+        assert_memory_equal(rig_byte(RIG_DATA + 0x200), "abcdefghij", 10);
+        assert_memory_equal(rig_byte(RIG_DATA + 0x300), "k\0\0yz", 5);
+        assert_int_equal(used_length(chain), 15);
+    }
 }
 
 static void a_buffer_over_two_regions_is_two_pieces(void **state)
@@ -336,6 +375,7 @@ int main(void)
         TEST(a_tail_longer_than_the_part_is_the_guests_fault),
         TEST(pieces_are_given_in_place_from_the_cursor_on),
         TEST(a_piece_that_is_cut_at_both_ends_keeps_its_tail),
+        TEST(nothing_of_a_request_is_left_for_the_next_one_in_its_place),
         TEST(a_buffer_over_two_regions_is_two_pieces),
         TEST(many_buffers_over_two_regions_outgrow_the_short_run),
         TEST(only_what_was_written_is_marked_and_only_when_it_comes_back),

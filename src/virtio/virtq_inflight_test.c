@@ -138,6 +138,7 @@ static void a_successor_takes_up_what_was_in_flight_oldest_first_and_then_goes_o
     assert_int_not_equal(chains[3]->head, heads[1]);
     assert_int_equal(rig.inflight->desc[chains[3]->head].counter, 4);
     assert_int_equal(virtqueue_pop(&rig.queue, chains + 4, 4), 0);
+    assert_null(rig.queue.broken_reason);
     assert_int_equal(rig.queue.next_avail, (uint16_t)(0xfffd + 6));
 
     virtqueue_push(&rig.queue, chains, 4);
@@ -276,11 +277,15 @@ static void a_successor_refuses(void (*spoil)(void))
     rig.driver.used->index = cpu_to_le16(2);
     spoil();
     assert_int_equal(successor(), -EPROTO);
+    assert_non_null(rig.queue.broken_reason);
     assert_int_equal(rig.queue.state, VIRTQUEUE_STOPPED);
+    assert_false(virtqueue_kicks_on(&rig.queue));
+    assert_false(virtqueue_publish(&rig.queue));
     /* And can start without it. */
     free(rig.inflight);
     rig.inflight = NULL;
     assert_int_equal(rig_start(), 0);
+    assert_null(rig.queue.broken_reason);
 }
 
 static void spoil_version(void)

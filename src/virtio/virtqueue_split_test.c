@@ -468,6 +468,10 @@ static void the_used_ring_is_logged_only_where_asked(void **state)
     assert_int_equal(virtqueue_exchange(&rig.queue, &rig.config, &rig.memory, &rig.log), 0);
     (void)serve_one();
     assert_true(rig_marked(rig.config.used_log_address));
+    rig.config.used_log_address = 0x1000;
+    assert_int_equal(virtqueue_exchange(&rig.queue, &rig.config, &rig.memory, &rig.log), 0);
+    (void)serve_one();
+    assert_true(rig_marked(0x1000));
 }
 
 static void a_log_address_that_wraps_marks_nothing(void **state)

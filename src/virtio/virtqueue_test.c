@@ -227,6 +227,8 @@ static void runs_grow_with_a_chain_and_are_given_back(void **state)
         offer_many(1, counts[i]);
         struct virtq_chain *chain = rig_pop();
         assert_int_equal(chain->writable_count, counts[i]);
+        /* Pieces and their addresses lie in parallel, or two chains could share some. */
+        assert_int_equal(chain->addresses - rig.arena.addresses, chain->iov - rig.arena.iov);
         for (unsigned j = 0; j < counts[i]; j++) {
             assert_ptr_equal(chain->iov[j].base, rig_byte(RIG_DATA + j * 16));
             assert_int_equal(chain->iov[j].length, 16);

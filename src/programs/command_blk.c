@@ -163,6 +163,10 @@ static int blk_open_backend(struct blk_command *command)
     };
     if (blk_backend_open(&command->backend, &options, error, sizeof(error)) < 0)
         return daemon_complain(EXIT_FAILED, "blk", "%s", error);
+    if (command->backend.note[0] != '\0') {
+        const struct log log = {.name = "backplane blk", .level = (enum log_level)command->daemon.log_level};
+        log_line(&log, LOG_LEVEL_INFO, "io_uring is not used: %s", command->backend.note);
+    }
 
     int status = EXIT_FAILED;
     const struct virtq_arena_shape shape = {

@@ -81,7 +81,7 @@ int blk_null_open(struct blk_null *null, unsigned queues, unsigned depth)
     for (; null->queue_count < queues; null->queue_count++) {
         struct blk_null_queue *queue = &null->queues[null->queue_count];
         queue->depth = slots;
-        queue->tokens = queue_memory(slots, sizeof(uint64_t));
+        queue->tokens = queue_memory_untouched(slots, sizeof(uint64_t));
         if (queue->tokens == NULL) {
             blk_null_close(null);
             return -ENOMEM;

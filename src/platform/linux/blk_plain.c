@@ -276,10 +276,10 @@ static int make_queue(struct blk_plain_queue *queue, struct blk_disk *disk, unsi
     queue->depth = (uint16_t)depth;
     queue->worker_max = workers;
     queue->free = queue_memory(depth, sizeof(uint16_t));
-    queue->waiting.numbers = queue_memory(depth, sizeof(uint16_t));
-    queue->done.numbers = queue_memory(depth, sizeof(uint16_t));
-    queue->tasks = queue_memory(depth, sizeof(struct blk_task));
-    queue->results = queue_memory(depth, sizeof(int));
+    queue->waiting.numbers = queue_memory_untouched(depth, sizeof(uint16_t));
+    queue->done.numbers = queue_memory_untouched(depth, sizeof(uint16_t));
+    queue->tasks = queue_memory_untouched(depth, sizeof(struct blk_task));
+    queue->results = queue_memory_untouched(depth, sizeof(int));
     queue->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (queue->event < 0)
         return -errno;

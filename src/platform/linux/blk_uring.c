@@ -244,8 +244,8 @@ static int make_queue(struct blk_uring_queue *queue, struct blk_disk *disk, unsi
     queue->disk = disk;
     queue->depth = (uint16_t)depth;
     queue->free = queue_memory(depth, sizeof(queue->free[0]));
-    queue->failed = queue_memory(depth, sizeof(queue->failed[0]));
-    queue->tasks = queue_memory(depth, sizeof(queue->tasks[0]));
+    queue->failed = queue_memory_untouched(depth, sizeof(queue->failed[0]));
+    queue->tasks = queue_memory_untouched(depth, sizeof(queue->tasks[0]));
     if (queue->free == NULL || queue->failed == NULL || queue->tasks == NULL)
         return -ENOMEM;
     while (queue->free_count < depth) {

@@ -14,6 +14,7 @@
 #include <linux/fs.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -180,10 +181,11 @@ static uint64_t read_queue_limit(dev_t device, const char *name)
         FILE *file = fopen(path, "re");
         if (file == NULL)
             continue;
-        unsigned long long value = 0;
-        int count = fscanf(file, "%llu", &value);
+        char line[32];
+        char *end = line;
+        unsigned long long value = fgets(line, sizeof(line), file) != NULL ? strtoull(line, &end, 10) : 0;
         fclose(file);
-        if (count == 1)
+        if (end != line)
             return value;
     }
     return 0;

@@ -11,13 +11,21 @@
 /* Two lines of 64 bytes: processors fetch lines in pairs. */
 #define QUEUE_ALIGNMENT 128
 
-/* @count zeroed objects of @size, for free(). NULL: no memory. Neither number is a guest's. */
+/*
+ * @count objects of @size, for free(). NULL: no memory. Neither number is a guest's. Nothing is written there, so that
+ * a queue that is never used costs no pages.
+ */
+static inline void *queue_memory_untouched(size_t count, size_t size)
+{
+    return aligned_alloc(QUEUE_ALIGNMENT, (size_t)align_up(count * size, QUEUE_ALIGNMENT));
+}
+
+/* The same, zeroed. */
 static inline void *queue_memory(size_t count, size_t size)
 {
-    size_t bytes = (size_t)align_up(count * size, QUEUE_ALIGNMENT);
-    void *memory = aligned_alloc(QUEUE_ALIGNMENT, bytes);
+    void *memory = queue_memory_untouched(count, size);
     if (memory != NULL)
-        memset(memory, 0, bytes);
+        memset(memory, 0, count * size);
     return memory;
 }
 

@@ -25,6 +25,12 @@ WORKS = [  # name, depth, wait
 # Processor time of others, as a part of what the machine has, past which figures are not to be believed.
 OTHERS_MAX = 0.10
 START_TIMEOUT_S = 30
+IDLERS = [  # name, command and options
+    ("backplane rng", ["rng"]),
+    ("backplane blk", ["blk", f"--blk-null={DISK_BYTES}"]),
+]
+IDLE_SETTLE_S = 1
+IDLE_S = 5
 
 
 class Backend:
@@ -130,6 +136,37 @@ def compare(arguments, backends):
     return results, max(others)
 
 
+def own_kib(pid):
+    """Memory that no other process shares, in KiB."""
+    with open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith(("Private_Clean:", "Private_Dirty:")))
+
+
+def wakes(pid):
+    """How often its threads have gone to sleep: each wake ends in that."""
+    total = 0
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{thread}/status", encoding="ascii") as file:
+            total += sum(int(line.split()[1]) for line in file if line.startswith("voluntary_ctxt_switches:"))
+    return total
+
+
+def idle(arguments, folder):
+    """What a daemon that nobody uses costs: its own memory, and wakes in a few seconds."""
+    results = {}
+    for name, options in IDLERS:
+        path = f"{folder}/idle"
+        backend = Backend(name, [arguments.backplane, *options, f"--socket-path={path}"], path)
+        try:
+            time.sleep(IDLE_SETTLE_S)  # the probe that found it listening has been seen off by then
+            before = wakes(backend.process.pid)
+            time.sleep(IDLE_S)
+            results[name] = {"own_kib": own_kib(backend.process.pid), "wakes": wakes(backend.process.pid) - before}
+        finally:
+            backend.stop()
+    return results
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--driver", required=True)
@@ -148,15 +185,19 @@ def main():
         finally:
             for backend in backends:
                 backend.stop()
+        idlers = idle(arguments, folder)
     for name, rows in results.items():
         table(name, rows, backends[-1].name)
+    print(f"\nidle, over {IDLE_S} s")
+    for name, figures in idlers.items():
+        print(f"  {name:22} {figures['own_kib']:6} KiB of its own {figures['wakes']:4} wakes")
     print(f"\nmedians of {arguments.rounds} rounds of {arguments.seconds} s; ratios to {backends[-1].name}; "
           f"others took at most {others:.0%} of the machine")
     if others > OTHERS_MAX:
         print("the machine was too busy for figures to be believed: run this again on a quieter one")
     if arguments.json:
         with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump({"others": others, "works": results}, file, indent=2)
+            json.dump({"others": others, "works": results, "idle": idlers}, file, indent=2)
     return 0
 
 

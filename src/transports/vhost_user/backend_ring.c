@@ -223,9 +223,12 @@ int backend_ring_start(struct vhost_user_backend *backend, unsigned index)
     if (r < 0)
         return r;
     struct virtq_inflight *inflight = backend_inflight(backend, index);
-    /* A driver may have made the ring smaller than the device offers, but never larger than its record. */
+    /*
+     * Honest front ends ask for a record smaller than their rings: QEMU 10 offers its guests rings of 1024, and asks
+     * for a record of its queue-size, by default 128. Such a ring runs without.
+     */
     if (inflight != NULL && ring->size > backend->inflight_queue_size)
-        return backend_wrong(backend, -EINVAL, "a ring larger than its in-flight record");
+        inflight = NULL;
 
     struct queue_task task = {
         .backend = backend,

@@ -211,6 +211,12 @@ static const struct virtio_device_class blk_class = {
     .load = blk_load,
 };
 
+/* A part of a block at the end could be neither read nor written, so it is not shown. */
+static uint64_t whole_block_sectors(const struct blk_options *options, uint64_t size_bytes)
+{
+    return align_down(size_bytes, options->block_bytes) / VIRTIO_BLK_SECTOR_BYTES;
+}
+
 int blk_init(struct blk *blk, struct virtqueue *queues, uint16_t queue_count, struct blk_port *port,
              const struct blk_options *options)
 {
@@ -225,7 +231,7 @@ int blk_init(struct blk *blk, struct virtqueue *queues, uint16_t queue_count, st
     virtio_device_init(&blk->device, &blk_class, queues, queue_count);
     blk->port = port;
     blk->options = checked;
-    atomic_init(&blk->capacity_sectors, checked.size_bytes / VIRTIO_BLK_SECTOR_BYTES);
+    atomic_init(&blk->capacity_sectors, whole_block_sectors(&checked, checked.size_bytes));
     atomic_init(&blk->writeback, checked.write_cache);
     rate_limit_init(&blk->iops, checked.limit_iops, BLK_LIMIT_BURST_NS);
     rate_limit_init(&blk->bytes, checked.limit_bytes_per_s, BLK_LIMIT_BURST_NS);
@@ -242,6 +248,8 @@ size_t blk_request_bytes(void)
 
 void blk_resize(struct blk *blk, uint64_t size_bytes)
 {
-    atomic_store_explicit(&blk->capacity_sectors, size_bytes / VIRTIO_BLK_SECTOR_BYTES, memory_order_relaxed);
+    uint64_t sectors = whole_block_sectors(&blk->options, size_bytes);
+
+    atomic_store_explicit(&blk->capacity_sectors, sectors, memory_order_relaxed);
     atomic_fetch_add_explicit(&blk->device.config_generation, 1, memory_order_release);
 }

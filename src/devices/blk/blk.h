@@ -66,15 +66,15 @@ struct blk_port_class {
 
 /* What the host decides about the disk. */
 struct blk_options {
-    uint64_t size_bytes;                /* capacity; rounded down to 512 */
+    uint64_t size_bytes;                /* capacity; rounded down to whole blocks */
     uint32_t block_bytes;               /* logical block: 512 or 4096 */
-    uint32_t physical_bytes;            /* physical block, a power of two times block_bytes; 0: block_bytes */
-    uint32_t optimal_io_bytes;          /* for the topology; 0: not said */
+    uint32_t physical_bytes;            /* physical block, if a power of two times block_bytes; else not said */
+    uint32_t optimal_io_bytes;          /* for the topology; rounded down to whole blocks; 0: not said */
     uint32_t seg_max;                   /* data pieces a request may have; 0: 126 */
     uint32_t size_max;                  /* bytes a piece may have; 0: not limited, and not offered */
     uint64_t limit_iops;                /* 0: none */
     uint64_t limit_bytes_per_s;         /* 0: none */
-    uint32_t discard_granularity_bytes; /* 0: block_bytes */
+    uint32_t discard_granularity_bytes; /* rounded up to whole blocks; 0: block_bytes */
     bool read_only;
     bool discard;      /* offer DISCARD */
     bool write_zeroes; /* offer WRITE_ZEROES */
@@ -96,7 +96,7 @@ struct blk_counters {
     _Atomic uint64_t unsupported; /* requests that got UNSUPP */
 };
 
-/* Large by its last member, of which only the queues in use are ever touched: not for a stack. */
+/* 200 KB by its last member, of which only the queues in use are ever touched: mind the stack. */
 struct blk {
     struct virtio_device device;
     struct blk_port *port; /* borrowed: must outlive the device */
@@ -111,7 +111,7 @@ struct blk {
 
 /*
  * @queues are borrowed, initialised, and outlive the device. -EINVAL: options that no disk can have, or more than
- * BLK_QUEUES_MAX queues.
+ * BLK_QUEUES_MAX queues. What the host says about its topology is a hint: where it makes no sense, it is not passed on.
  */
 int blk_init(struct blk *blk, struct virtqueue *queues, uint16_t queue_count, struct blk_port *port,
              const struct blk_options *options);

@@ -47,22 +47,18 @@ int blk_options_check(struct blk_options *options)
 {
     if (options->block_bytes != 512 && options->block_bytes != 4096)
         return -EINVAL;
-    if (options->physical_bytes == 0)
-        options->physical_bytes = options->block_bytes;
     if ((uint64_t)options->block_bytes << physical_exp(options) != options->physical_bytes)
-        return -EINVAL;
-    if (options->optimal_io_bytes % options->block_bytes != 0)
-        return -EINVAL;
+        options->physical_bytes = options->block_bytes;
+    options->optimal_io_bytes -= options->optimal_io_bytes % options->block_bytes;
     if (options->seg_max == 0)
         options->seg_max = BLK_SEG_MAX_DEFAULT;
     if (options->seg_max > VIRTQ_LONG_RUN_PIECES - 2) /* header and status */
         return -EINVAL;
     if (options->size_max != 0 && options->size_max < options->block_bytes)
         return -EINVAL;
-    if (options->discard_granularity_bytes == 0)
-        options->discard_granularity_bytes = options->block_bytes;
-    if (options->discard_granularity_bytes % options->block_bytes != 0)
-        return -EINVAL;
+    uint64_t granularity = align_up(options->discard_granularity_bytes, options->block_bytes);
+    bool told = granularity != 0 && granularity <= UINT32_MAX;
+    options->discard_granularity_bytes = told ? (uint32_t)granularity : options->block_bytes;
     return 0;
 }
 

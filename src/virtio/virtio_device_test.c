@@ -12,7 +12,6 @@
 #include "virtio/virtq_test_rig.h"
 
 #define TEST_FEATURE (UINT64_C(1) << 3)
-#define FORBIDDEN_FEATURE (UINT64_C(1) << 4)
 
 enum { HELD_MAX = 16 };
 
@@ -37,7 +36,6 @@ static struct {
     bool pop_once; /* one pop a run, as large as may be */
     struct virtq_chain *held[HELD_MAX];
     unsigned held_count;
-    uint32_t value; /* the configuration space */
 } model;
 
 static const struct fake_piece byte_out = {.address = RIG_DATA, .length = 1, .writable = true};
@@ -125,64 +123,37 @@ static void model_stop(struct virtio_device *device, struct virtqueue *queue)
 static uint64_t model_features(const struct virtio_device *device)
 {
     (void)device;
-    return TEST_FEATURE | FORBIDDEN_FEATURE;
-}
-
-static int model_set_features(struct virtio_device *device, uint64_t features)
-{
-    (void)device;
-    return (features & FORBIDDEN_FEATURE) != 0 ? -EINVAL : 0;
-}
-
-static void model_config_read(const struct virtio_device *device, uint32_t offset, void *to, uint32_t size)
-{
-    assert_true(range_within(offset, size, device->class->config_bytes) && size > 0);
-    memcpy(to, (const uint8_t *)&model.value + offset, size);
-}
-
-static int model_config_write(struct virtio_device *device, uint32_t offset, const void *from, uint32_t size)
-{
-    assert_true(range_within(offset, size, device->class->config_bytes));
-    memcpy((uint8_t *)&model.value + offset, from, size);
-    return 0;
+    return TEST_FEATURE;
 }
 
 static void model_reset(struct virtio_device *device)
 {
     (void)device;
     model.resets++;
-    model.value = 0;
 }
 
 static const struct virtio_device_class model_class = {
     .name = "test",
     .id = 42,
     .queues_max = 1,
-    .config_bytes = 4,
     .features = model_features,
     .run = model_run,
     .wake = model_wake,
     .queue_start = model_start,
     .queue_stop = model_stop,
-    .set_features = model_set_features,
-    .config_read = model_config_read,
-    .config_write = model_config_write,
     .reset = model_reset,
 };
 
-static const struct virtio_device_class bare_class = {
-    .name = "bare", .id = 43, .queues_max = 1, .run = model_run, .wake = model_wake};
-
-static void given_stopped(const struct virtio_device_class *class)
+static void given_stopped(void)
 {
     rig_build(&(struct rig_options){.size = 16, .slots = 4, .event_idx = true, .stopped = true});
     memset(&model, 0, sizeof(model));
-    virtio_device_init(&model.device, class, &rig.queue, 1);
+    virtio_device_init(&model.device, &model_class, &rig.queue, 1);
 }
 
 static void given(enum conduct conduct)
 {
-    given_stopped(&model_class);
+    given_stopped();
     model.conduct = conduct;
     assert_int_equal(virtio_device_queue_start(&model.device, 0, &rig.config, &rig.memory, NULL, NULL), 0);
     assert_int_equal(model.starts, 1);
@@ -439,7 +410,7 @@ static void a_broken_queue_still_completes_and_stops(void **state)
 static void a_queue_that_cannot_start_is_not_announced(void **state)
 {
     (void)state;
-    given_stopped(&model_class);
+    given_stopped();
     rig.config.size = 3;
     assert_int_equal(virtio_device_queue_start(&model.device, 0, &rig.config, &rig.memory, NULL, NULL), -EINVAL);
     assert_int_equal(model.starts, 0);
@@ -486,58 +457,6 @@ static void what_completes_while_stop_is_called_stops_the_queue(void **state)
     model.complete_in_stop = true;
     assert_int_equal(virtio_device_queue_stop(&model.device, 0), VIRTIO_EVENT_NOTIFY | VIRTIO_EVENT_STOPPED);
     take_used(1);
-}
-
-static void features_not_offered_or_refused_change_nothing(void **state)
-{
-    (void)state;
-    given_stopped(&model_class);
-    uint64_t offered = virtio_device_features(&model.device);
-    assert_int_equal(offered, TEST_FEATURE | FORBIDDEN_FEATURE | VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX |
-                                  VIRTIO_F_INDIRECT_DESC);
-    assert_int_equal(virtio_device_set_features(&model.device, TEST_FEATURE | VIRTIO_F_VERSION_1), 0);
-    assert_int_equal(virtio_device_set_features(&model.device, offered << 1 | offered), -EINVAL);
-    assert_int_equal(virtio_device_set_features(&model.device, FORBIDDEN_FEATURE), -EINVAL);
-    assert_int_equal(model.device.features, TEST_FEATURE | VIRTIO_F_VERSION_1);
-}
-
-static void configuration_is_read_with_zeros_past_its_end(void **state)
-{
-    (void)state;
-    given_stopped(&model_class);
-    model.value = 0x04030201;
-    uint8_t bytes[6];
-    memset(bytes, 0xff, sizeof(bytes));
-    virtio_device_config_read(&model.device, 2, bytes, 6);
-    static const uint8_t expected[6] = {3, 4, 0, 0, 0, 0};
-    assert_memory_equal(bytes, expected, 6);
-    memset(bytes, 0xff, sizeof(bytes));
-    virtio_device_config_read(&model.device, 4, bytes, 1);
-    assert_int_equal(bytes[0], 0);
-    virtio_device_config_read(&model.device, UINT32_MAX, bytes, 2);
-    assert_int_equal(bytes[1], 0);
-    virtio_device_config_read(&model.device, 0, bytes, 0);
-
-    given_stopped(&bare_class);
-    bytes[0] = 0xff;
-    virtio_device_config_read(&model.device, 0, bytes, 1);
-    assert_int_equal(bytes[0], 0);
-}
-
-static void configuration_is_written_only_inside_and_where_allowed(void **state)
-{
-    (void)state;
-    given_stopped(&model_class);
-    uint8_t byte = 9;
-    assert_int_equal(virtio_device_config_write(&model.device, 3, &byte, 1), 0);
-    assert_int_equal(model.value, 0x09000000);
-    assert_int_equal(virtio_device_config_write(&model.device, 4, &byte, 1), -EINVAL);
-    assert_int_equal(virtio_device_config_write(&model.device, 3, &byte, 2), -EINVAL);
-    assert_int_equal(virtio_device_config_write(&model.device, UINT32_MAX, &byte, UINT32_MAX), -EINVAL);
-    struct virtio_device_class read_only = model_class;
-    read_only.config_write = NULL;
-    model.device.class = &read_only;
-    assert_int_equal(virtio_device_config_write(&model.device, 0, &byte, 1), -EPERM);
 }
 
 static void reset_forgets_the_lie_and_the_place_in_the_ring(void **state)
@@ -595,9 +514,6 @@ int main(void)
         TEST(an_idle_queue_stops_at_once),
         TEST(stopping_waits_for_what_is_out_and_runs_nothing),
         TEST(what_completes_while_stop_is_called_stops_the_queue),
-        TEST(features_not_offered_or_refused_change_nothing),
-        TEST(configuration_is_read_with_zeros_past_its_end),
-        TEST(configuration_is_written_only_inside_and_where_allowed),
         TEST(reset_forgets_the_lie_and_the_place_in_the_ring),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -337,6 +337,33 @@ static void pieces_that_were_cut_are_marked_whole(void **state)
     assert_int_equal(marked_pages(), 7);
 }
 
+static void a_tail_in_several_pieces_marks_no_page_between_them(void **state)
+{
+    (void)state;
+    const struct fake_piece pieces[] = {W(0xffe, 2), W(0x4000, 3)};
+    struct virtq_chain *chain = logged_chain(pieces, 2);
+    assert_int_equal(virtq_chain_keep_tail(chain, 4), 0);
+    virtq_chain_write_tail(chain, "tail");
+    virtqueue_push(&rig.queue, &chain, 1);
+    assert_int_equal(marked_pages(), 1u << 0 | 1u << 4);
+}
+
+static void pieces_of_a_request_that_is_gone_are_not_marked(void **state)
+{
+    (void)state;
+    rig_build(&(struct rig_options){.size = 16, .slots = 1, .log = true});
+    const struct fake_piece longer[] = {W(0, 1), W(0x1000, 1), W(0x2000, 1), W(0x3000, 1)};
+    rig_offer(longer, 4);
+    (void)rig_push(rig_pop());
+    rig_clear_log();
+    rig_offer(longer, 2);
+    struct virtq_chain *chain = rig_pop();
+    const struct guest_iovec *iov;
+    assert_int_equal(virtq_chain_writable_iov(chain, &iov), 2);
+    virtqueue_push(&rig.queue, &chain, 1);
+    assert_int_equal(marked_pages(), 3);
+}
+
 static void readable_parts_and_requests_put_back_are_not_marked(void **state)
 {
     (void)state;
@@ -382,6 +409,8 @@ int main(void)
         TEST(a_status_alone_marks_no_data),
         TEST(what_a_port_had_in_place_counts_as_written),
         TEST(pieces_that_were_cut_are_marked_whole),
+        TEST(a_tail_in_several_pieces_marks_no_page_between_them),
+        TEST(pieces_of_a_request_that_is_gone_are_not_marked),
         TEST(readable_parts_and_requests_put_back_are_not_marked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

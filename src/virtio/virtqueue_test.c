@@ -212,6 +212,10 @@ static void chains_of_medium_length_wait_for_a_medium_run(void **state)
     struct virtq_chain *chains[3];
     assert_int_equal(virtqueue_pop(&rig.queue, chains, 3), 2);
     assert_true(rig.queue.starved && !rig.queue.unreachable);
+    /* The medium runs lie behind all short ones, and apart. */
+    const struct guest_iovec *medium = rig.arena.iov + (size_t)rig.arena.shape.slots * VIRTQ_SHORT_RUN_PIECES;
+    assert_ptr_equal(chains[0]->iov, medium);
+    assert_ptr_equal(chains[1]->iov, medium + VIRTQ_MEDIUM_RUN_PIECES);
     assert_true(rig_push(chains[0]));
     assert_int_equal(virtqueue_pop(&rig.queue, chains, 3), 1);
     assert_false(rig.queue.starved);

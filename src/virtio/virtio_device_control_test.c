@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* Saving and loading a device (orderly transfer), with a device of one number. */
+/*
+ * What the control thread does with a device, here one of a single number: features, configuration space, saving and
+ * loading (orderly transfer).
+ */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -39,6 +42,19 @@ static int model_set_features(struct virtio_device *self, uint64_t features)
     return (features & FORBIDDEN_FEATURE) != 0 ? -EINVAL : 0;
 }
 
+static void model_config_read(const struct virtio_device *self, uint32_t offset, void *to, uint32_t size)
+{
+    assert_true(range_within(offset, size, self->class->config_bytes) && size > 0);
+    memcpy(to, (const uint8_t *)&value + offset, size);
+}
+
+static int model_config_write(struct virtio_device *self, uint32_t offset, const void *from, uint32_t size)
+{
+    assert_true(range_within(offset, size, self->class->config_bytes));
+    memcpy((uint8_t *)&value + offset, from, size);
+    return 0;
+}
+
 static void model_reset(struct virtio_device *self)
 {
     (void)self;
@@ -70,10 +86,13 @@ static const struct virtio_device_class model_class = {
     .name = "test",
     .id = 42,
     .queues_max = 1,
+    .config_bytes = 4,
     .features = model_features,
     .run = model_run,
     .wake = model_run,
     .set_features = model_set_features,
+    .config_read = model_config_read,
+    .config_write = model_config_write,
     .reset = model_reset,
     .save = model_save,
     .load = model_load,
@@ -87,6 +106,58 @@ static void given(const struct virtio_device_class *class)
     virtqueue_init(&queue, &arena);
     virtio_device_init(&device, class, &queue, 1);
     value = 0;
+}
+
+static void features_not_offered_or_refused_change_nothing(void **state)
+{
+    (void)state;
+    given(&model_class);
+    uint64_t offered = virtio_device_features(&device);
+    assert_int_equal(offered, TEST_FEATURE | FORBIDDEN_FEATURE | VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX |
+                                  VIRTIO_F_INDIRECT_DESC);
+    assert_int_equal(virtio_device_set_features(&device, TEST_FEATURE | VIRTIO_F_VERSION_1), 0);
+    assert_int_equal(virtio_device_set_features(&device, offered << 1 | offered), -EINVAL);
+    assert_int_equal(virtio_device_set_features(&device, FORBIDDEN_FEATURE), -EINVAL);
+    assert_int_equal(device.features, TEST_FEATURE | VIRTIO_F_VERSION_1);
+}
+
+static void configuration_is_read_with_zeros_past_its_end(void **state)
+{
+    (void)state;
+    given(&model_class);
+    value = 0x04030201;
+    uint8_t bytes[6];
+    memset(bytes, 0xff, sizeof(bytes));
+    virtio_device_config_read(&device, 2, bytes, 6);
+    static const uint8_t expected[6] = {3, 4, 0, 0, 0, 0};
+    assert_memory_equal(bytes, expected, 6);
+    memset(bytes, 0xff, sizeof(bytes));
+    virtio_device_config_read(&device, 4, bytes, 1);
+    assert_int_equal(bytes[0], 0);
+    virtio_device_config_read(&device, UINT32_MAX, bytes, 2);
+    assert_int_equal(bytes[1], 0);
+    virtio_device_config_read(&device, 0, bytes, 0);
+
+    given(&bare_class);
+    bytes[0] = 0xff;
+    virtio_device_config_read(&device, 0, bytes, 1);
+    assert_int_equal(bytes[0], 0);
+}
+
+static void configuration_is_written_only_inside_and_where_allowed(void **state)
+{
+    (void)state;
+    given(&model_class);
+    uint8_t byte = 9;
+    assert_int_equal(virtio_device_config_write(&device, 3, &byte, 1), 0);
+    assert_int_equal(value, 0x09000000);
+    assert_int_equal(virtio_device_config_write(&device, 4, &byte, 1), -EINVAL);
+    assert_int_equal(virtio_device_config_write(&device, 3, &byte, 2), -EINVAL);
+    assert_int_equal(virtio_device_config_write(&device, UINT32_MAX, &byte, UINT32_MAX), -EINVAL);
+    struct virtio_device_class read_only = model_class;
+    read_only.config_write = NULL;
+    device.class = &read_only;
+    assert_int_equal(virtio_device_config_write(&device, 0, &byte, 1), -EPERM);
 }
 
 static uint8_t saved[256];
@@ -233,6 +304,9 @@ static void state_of_a_model_that_has_none_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(features_not_offered_or_refused_change_nothing),
+        cmocka_unit_test(configuration_is_read_with_zeros_past_its_end),
+        cmocka_unit_test(configuration_is_written_only_inside_and_where_allowed),
         cmocka_unit_test(what_is_saved_is_loaded),
         cmocka_unit_test(a_device_without_state_of_its_own_saves_its_queues),
         cmocka_unit_test(saving_without_room_writes_nothing),

@@ -197,8 +197,8 @@ class Disk(Daemon):
         super().__init__(stage, name, arguments, path, file_size_max)
 
     def ctl(self, *command):
-        """What `backplane ctl` prints, as an object."""
-        result = subprocess.run([self.program, 'ctl', self.control, *command], capture_output=True, text=True,
+        """The answer of `backplane ctl`, as an object."""
+        result = subprocess.run([self.program, 'ctl', self.control, *command, '--json'], capture_output=True, text=True,
                                 timeout=COMMAND_TIMEOUT_S, check=False)
         if result.returncode != 0:
             raise Failed(f'backplane ctl {" ".join(command)} ended with status {result.returncode}: '

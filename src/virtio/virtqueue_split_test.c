@@ -436,6 +436,37 @@ static void writes_of_the_used_ring_are_logged_at_the_address_given(void **state
     assert_true(rig_marked(0x12000));
 }
 
+static void flags_that_ask_for_kicks_are_logged(void **state)
+{
+    (void)state;
+    rig_build(&(struct rig_options){.size = 16, .log = true, .stopped = true});
+    rig.config.used_log_address = 0x10000;
+    assert_int_equal(rig_start(), 0);
+    assert_true(rig_marked(0x10000));
+    rig_clear_log();
+    virtqueue_kicks_off(&rig.queue);
+    assert_true(rig_marked(0x10000));
+    rig_clear_log();
+    (void)virtqueue_kicks_on(&rig.queue);
+    assert_true(rig_marked(0x10000));
+    rig_clear_log();
+    (void)virtqueue_kicks_on(&rig.queue); /* on already: nothing is written */
+    assert_false(rig_marked(0x10000));
+}
+
+static void the_event_lies_right_behind_the_last_entry(void **state)
+{
+    (void)state;
+    /* Two bytes in front of a page: the next ones are not ours to mark. */
+    rig_build(&(struct rig_options){.size = 16, .event_idx = true, .log = true, .stopped = true});
+    rig.config.used_log_address = 0x11000 - vring_used_bytes(16);
+    assert_int_equal(rig_start(), 0);
+    rig_clear_log();
+    (void)virtqueue_kicks_on(&rig.queue);
+    assert_true(rig_marked(0x10000));
+    assert_false(rig_marked(0x11000));
+}
+
 static void a_batch_over_the_wrap_is_logged_whole(void **state)
 {
     (void)state;
@@ -524,6 +555,8 @@ int main(void)
         TEST(what_was_seen_and_put_back_does_not_keep_the_device_awake),
         TEST(a_new_life_asks_for_kicks_anew),
         TEST(writes_of_the_used_ring_are_logged_at_the_address_given),
+        TEST(flags_that_ask_for_kicks_are_logged),
+        TEST(the_event_lies_right_behind_the_last_entry),
         TEST(a_batch_over_the_wrap_is_logged_whole),
         TEST(the_used_ring_is_logged_only_where_asked),
         TEST(a_log_address_that_wraps_marks_nothing),

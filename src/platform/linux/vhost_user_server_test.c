@@ -34,6 +34,10 @@
 
 struct fixture {
     struct entropy_source source;
+    atomic_bool dry;   /* the source has nothing */
+    atomic_bool real;  /* and its clock is the real one */
+    atomic_uint asked; /* while it was dry */
+    atomic_int handle; /* what tells that it has something again */
     struct rng rng;
     struct device_queues queues;
     struct loop loop;
@@ -41,23 +45,36 @@ struct fixture {
     struct vhost_user_client client;
     char folder[32], path[64];
     unsigned ended;
+    uint64_t waits;
     unsigned handles_before;
 };
 
 static int all_sevens(struct entropy_source *source, void *buffer, size_t size)
 {
-    (void)source;
+    struct fixture *fixture = container_of(source, struct fixture, source);
+    if (atomic_load(&fixture->dry)) {
+        atomic_fetch_add(&fixture->asked, 1);
+        return -EAGAIN;
+    }
     memset(buffer, 7, size);
     return (int)size;
 }
 
-static uint64_t no_time(struct entropy_source *source)
+static uint64_t source_now_ns(struct entropy_source *source)
 {
-    (void)source;
-    return 0;
+    const struct fixture *fixture = container_of(source, struct fixture, source);
+    return atomic_load(&fixture->real) ? loop_now_ns() : 0;
 }
 
-static const struct entropy_source_class source_class = {.read = all_sevens, .now_ns = no_time};
+static const struct entropy_source_class source_class = {.read = all_sevens, .now_ns = source_now_ns};
+
+/* A handle only while the source is dry, as files of entropy have it. */
+static int source_handle(void *context, unsigned index)
+{
+    const struct fixture *fixture = context;
+    assert_int_equal(index, 0);
+    return atomic_load(&fixture->dry) ? atomic_load(&fixture->handle) : -1;
+}
 
 static unsigned open_handles(void)
 {
@@ -77,7 +94,7 @@ static void ended(void *context)
     loop_stop(&fixture->loop);
 }
 
-static struct fixture *make_fixture(bool own_threads)
+static struct fixture *make_fixture_of_rate(bool own_threads, uint64_t bytes_per_s)
 {
     struct fixture *fixture = calloc(1, sizeof(*fixture));
     assert_non_null(fixture);
@@ -86,13 +103,15 @@ static struct fixture *make_fixture(bool own_threads)
     const struct virtq_arena_shape shape = {
         .slots = 16, .medium_runs = 1, .long_runs = 1, .request_bytes = rng_request_bytes()};
     assert_int_equal(device_queues_open(&fixture->queues, 1, &shape), 0);
-    rng_init(&fixture->rng, fixture->queues.queues, &fixture->source, 0);
+    fixture->handle = -1;
+    rng_init(&fixture->rng, fixture->queues.queues, &fixture->source, bytes_per_s);
     assert_int_equal(loop_init(&fixture->loop), 0);
     const struct vhost_user_server_options options = {
         .loop = &fixture->loop,
         .device = &fixture->rng.device,
         .queues = &fixture->queues,
         .own_threads = own_threads,
+        .queue_port = {.handle = source_handle, .handle_changes = true, .context = fixture},
         .ended = ended,
         .context = fixture,
     };
@@ -101,15 +120,19 @@ static struct fixture *make_fixture(bool own_threads)
     return fixture;
 }
 
+static struct fixture *make_fixture(bool own_threads)
+{
+    return make_fixture_of_rate(own_threads, 0);
+}
+
 static void start(struct fixture *fixture)
 {
     assert_int_equal(loop_start_thread(&fixture->loop, "server"), 0);
 }
 
-/* A server with a place in the file system, running. */
-static struct fixture *given_a_server(bool own_threads)
+/* Give it a place in the file system, and let it run. */
+static struct fixture *run_fixture(struct fixture *fixture)
 {
-    struct fixture *fixture = make_fixture(own_threads);
     strcpy(fixture->folder, "/tmp/backplane-XXXXXX");
     assert_non_null(mkdtemp(fixture->folder));
     snprintf(fixture->path, sizeof(fixture->path), "%s/socket", fixture->folder);
@@ -118,6 +141,11 @@ static struct fixture *given_a_server(bool own_threads)
     assert_int_equal(vhost_user_server_listen(&fixture->server, &listener), 0);
     start(fixture);
     return fixture;
+}
+
+static struct fixture *given_a_server(bool own_threads)
+{
+    return run_fixture(make_fixture(own_threads));
 }
 
 static int given_a_connection(struct fixture *fixture)
@@ -435,6 +463,101 @@ static void looks_at_a_ring_that_has_no_kick_line(void **state)
     }
 }
 
+/* How many turns the queue's loop had: read on its thread. */
+static void count_waits(void *argument)
+{
+    struct fixture *fixture = argument;
+    fixture->waits = fixture->server.server_queues[0].loop->waits_total;
+}
+
+static uint64_t waits(struct fixture *fixture)
+{
+    server_queue_call(&fixture->server.server_queues[0], count_waits, fixture);
+    return fixture->waits;
+}
+
+/* A loop with nothing to do has at most one turn for each time it is asked, and one that spins has many more. */
+static void expect_an_idle_loop(struct fixture *fixture)
+{
+    uint64_t before = waits(fixture);
+    for (unsigned i = 0; i < 100; i++)
+        (void)waits(fixture);
+    assert_in_range(waits(fixture) - before, 1, 101); /* fewer when two questions met in one turn */
+}
+
+static void kick_a_dry_source(struct fixture *fixture, int handle)
+{
+    connect_client(fixture);
+    start_queue(fixture);
+    atomic_store(&fixture->handle, handle);
+    atomic_store(&fixture->dry, true);
+    offer_buffer(fixture);
+    assert_int_equal(client_kick(&fixture->client, 0), 0);
+    while (atomic_load(&fixture->asked) == 0)
+        (void)waits(fixture);
+}
+
+static void a_dry_source_is_waited_for_and_not_asked_again_and_again(void **state)
+{
+    (void)state;
+    struct fixture *fixture = given_a_server(true);
+    int handle = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    uint64_t one = 1;
+    kick_a_dry_source(fixture, handle);
+    expect_an_idle_loop(fixture);
+    assert_in_range(atomic_load(&fixture->asked), 1, 2); /* by the start of the ring too, if the buffer was there */
+    atomic_store(&fixture->dry, false);
+    assert_int_equal(write(handle, &one, sizeof(one)), sizeof(one));
+    wait_until_used(fixture);
+    expect_an_idle_loop(fixture); /* though the handle stays readable */
+    close(handle);
+    finish(fixture);
+}
+
+static void a_dry_source_that_cannot_be_waited_for_is_asked_again(void **state)
+{
+    (void)state;
+    struct fixture *fixture = given_a_server(true);
+    int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    kick_a_dry_source(fixture, file);
+    atomic_store(&fixture->dry, false);
+    wait_until_used(fixture);
+    close(file);
+    finish(fixture);
+}
+
+static void a_rate_limit_is_kept_by_a_timer(void **state)
+{
+    (void)state;
+    struct fixture *fixture = make_fixture_of_rate(true, 1600);
+    atomic_store(&fixture->real, true);
+    run_fixture(fixture);
+    connect_client(fixture);
+    start_queue(fixture);
+    /* After a burst of 10, each has to wait for the timer: nobody kicks again for it. */
+    for (unsigned asked = 0; asked < 30; asked++)
+        assert_int_equal(ask_for_entropy(fixture), 16);
+    finish(fixture);
+}
+
+static void leaves_no_kick_behind_for_the_front_end_to_find(void **state)
+{
+    (void)state;
+    struct fixture *fixture = given_a_server(true);
+    uint64_t count;
+    uint16_t base;
+    connect_client(fixture);
+    start_queue(fixture);
+    assert_int_equal(ask_for_entropy(fixture), 16);
+    int kick = fixture->client.queues[0].kick;
+    assert_int_equal(client_kick(&fixture->client, 0), 0);
+    assert_int_equal(client_stop_queue(&fixture->client, 0, &base), 0);
+    assert_int_equal(fcntl(kick, F_SETFL, O_NONBLOCK), 0);
+    assert_int_equal(read(kick, &count, sizeof(count)), -1);
+    assert_int_equal(errno, EAGAIN);
+    finish(fixture);
+}
+
 static void takes_pipes_as_lines(void **state)
 {
     (void)state;
@@ -585,6 +708,10 @@ int main(void)
         cmocka_unit_test(maps_memory_at_any_offset_of_its_file),
         cmocka_unit_test(hangs_up_on_a_kick_line_that_notifies_nobody),
         cmocka_unit_test(looks_at_a_ring_that_has_no_kick_line),
+        cmocka_unit_test(a_dry_source_is_waited_for_and_not_asked_again_and_again),
+        cmocka_unit_test(a_dry_source_that_cannot_be_waited_for_is_asked_again),
+        cmocka_unit_test(a_rate_limit_is_kept_by_a_timer),
+        cmocka_unit_test(leaves_no_kick_behind_for_the_front_end_to_find),
         cmocka_unit_test(takes_pipes_as_lines),
         cmocka_unit_test(a_call_line_that_is_full_holds_up_nothing),
         cmocka_unit_test(keeps_an_answer_that_the_front_end_does_not_take_yet),

@@ -134,7 +134,7 @@ static void discard_and_zeroes_reach_the_device(void **state)
     assert_int_equal(transfer(BLK_OP_WRITE, BLK_IO_DURABLE, 0, data, sizeof(data)), 0);
     uint64_t full = blocks_used(backing);
     assert_int_equal(space(BLK_OP_DISCARD, 0, 0, sizeof(data)), 0);
-    assert_true(blocks_used(backing) < full);
+    assert_true(full >= blocks_used(backing) + sizeof(data) / 512); /* all of it, and nothing else */
 
     assert_int_equal(transfer(BLK_OP_WRITE, BLK_IO_DURABLE, 0, data, sizeof(data)), 0);
     assert_int_equal(space(BLK_OP_WRITE_ZEROES, BLK_IO_UNMAP, BLOCK, sizeof(data) - 2 * BLOCK), 0);

@@ -99,6 +99,40 @@ static void a_reader_and_a_writer_exclude_each_other(void **state)
     disk_image_close(&writer);
 }
 
+/* Is byte @offset of the image locked by somebody? */
+static bool is_held(int fd, off_t offset)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = offset, .l_len = 1};
+    assert_int_equal(fcntl(fd, F_OFD_GETLK, &lock), 0);
+    return lock.l_type != F_UNLCK;
+}
+
+static void the_bytes_that_are_held_are_those_that_qemu_looks_at(void **state)
+{
+    (void)state;
+    struct disk_image image;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    for (int read_only = 0; read_only < 2; read_only++) {
+        assert_int_equal(open_image(&image, read_only), 0);
+        for (off_t i = 0; i < 300; i++) /* 0: consistent read, 1: write */
+            assert_int_equal(is_held(fd, i), i == 100 || (i == 101 && !read_only) || i == 201);
+        disk_image_close(&image);
+    }
+    close(fd);
+}
+
+static void who_forbids_others_to_read_is_heard(void **state)
+{
+    (void)state;
+    struct disk_image image;
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 200, .l_len = 1};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    assert_int_equal(open_image(&image, true), -EBUSY);
+    assert_int_equal(open_image(&image, false), -EBUSY);
+    close(fd);
+}
+
 static void without_locks_nobody_is_refused(void **state)
 {
     (void)state;
@@ -276,6 +310,8 @@ int main(void)
         HERE(a_second_writer_is_refused_until_the_first_is_gone),
         HERE(many_may_read_together),
         HERE(a_reader_and_a_writer_exclude_each_other),
+        HERE(the_bytes_that_are_held_are_those_that_qemu_looks_at),
+        HERE(who_forbids_others_to_read_is_heard),
         HERE(without_locks_nobody_is_refused),
         HERE(qemu_may_not_write_what_we_serve),
         HERE(qemu_may_not_write_what_we_only_read),

@@ -88,7 +88,6 @@ int entropy_file_open(struct entropy_file *file, const char *path, char *error, 
         return r;
     }
     file->fd = fd;
-    file->pollable = !S_ISREG(status.st_mode);
     return 0;
 }
 
@@ -101,5 +100,5 @@ void entropy_file_close(struct entropy_file *file)
 
 int entropy_file_handle(const struct entropy_file *file)
 {
-    return file->pollable && file->dry ? file->fd : -1;
+    return file->dry ? file->fd : -1;
 }

@@ -13,8 +13,7 @@
 struct entropy_file {
     struct entropy_source source; /* for rng_init */
     int fd;                       /* owned; -1: not open */
-    bool pollable;
-    bool dry; /* the last read found nothing */
+    bool dry;                     /* the last read found nothing; never so for a regular file */
 };
 
 /*

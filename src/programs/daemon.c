@@ -2,13 +2,14 @@
 /*
  * Theory of operation
  *
- * The main thread runs the loop of the control thread: front end, control socket, signals, and the queues of devices
- * that want no threads. SIGTERM and SIGINT begin an orderly end: no request is popped any more, those in flight
+ * The main thread runs the loop of the control thread: front end, control socket, signals, and queues for which no
+ * thread is to be had. SIGTERM, SIGINT and SIGHUP begin an orderly end: no request is popped any more, those in flight
  * finish, then the program ends with status 0. A second signal does not wait.
  */
 #include "programs/daemon.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -44,6 +45,10 @@ static int daemon_check(const char *name, struct option *table, size_t count, st
         return daemon_complain(EXIT_WRONG_USE, name, "--socket-path and --fd are both given; choose one");
     if (!options->socket_path && !options->handle_given)
         return daemon_complain(EXIT_WRONG_USE, name, "where is the front end? Give --socket-path=PATH or --fd=N");
+    /* Before anything is opened that could get this number. */
+    if (options->handle_given && fcntl((int)options->handle, F_GETFD) < 0)
+        return daemon_complain(EXIT_FAILED, name, "cannot serve at --fd=%llu: %s; hand a Unix stream socket down",
+                               (unsigned long long)options->handle, strerror(errno));
     return -1;
 }
 
@@ -66,6 +71,7 @@ static void daemon_signal_set(sigset_t *ret_signals)
     sigemptyset(ret_signals);
     sigaddset(ret_signals, SIGTERM);
     sigaddset(ret_signals, SIGINT);
+    sigaddset(ret_signals, SIGHUP);
 }
 
 void daemon_take_signals(void)

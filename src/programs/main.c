@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* The program: find the command, run it. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "programs/command.h"
 #include "programs/daemon.h"
@@ -34,8 +36,25 @@ static int finish(int status)
     return status;
 }
 
+/*
+ * Were one of the three standard descriptors closed, the next file to be opened would take its place: and a complaint
+ * would be written to somebody's disk.
+ */
+static bool hold_standard_handles(void)
+{
+    int handle;
+    do
+        handle = open("/dev/null", O_RDWR);
+    while (handle >= 0 && handle <= STDERR_FILENO);
+    if (handle >= 0)
+        close(handle);
+    return handle >= 0;
+}
+
 int main(int count, char **arguments)
 {
+    if (!hold_standard_handles())
+        return EXIT_FAILED; /* and nowhere to say so */
     const char *name = count > 1 ? arguments[1] : NULL;
     if (!name)
         return daemon_complain(EXIT_WRONG_USE, "", "which command? There are blk, rng and ctl; --help says more");

@@ -201,6 +201,16 @@ class Disks(Case):
         self.start_listening('blk', '--blk-file', path)
 
 
+    def test_a_closed_standard_error_is_no_place_for_the_image(self):
+        path = self.image()
+        daemon = subprocess.Popen(['/bin/sh', '-c', 'exec "$0" "$@" <&- >&- 2>&-', self.program, 'blk', '--blk-file', path,
+                                   '--socket-path', self.path('socket')])
+        self.addCleanup(self.end, daemon)
+        wait_for(lambda: self.listens(self.path('socket')), 'the daemon to listen')
+        for number in range(3):
+            self.assertEqual(os.readlink(f'/proc/{daemon.pid}/fd/{number}'), '/dev/null')
+
+
 class Entropy(Case):
     """Sources that have none: exit status 1."""
 
@@ -302,6 +312,11 @@ class Sockets(Case):
         self.refused(1, ['--fd=0', 'socket'], 'rng', '--fd=0')
         self.refused(1, ['--fd=1000', 'Bad file'], 'rng', '--fd=1000')
 
+    def test_an_inherited_handle_that_is_not_there_is_not_mistaken_for_one_of_ours(self):
+        for number in range(3, 12):
+            self.refused(1, [f'--fd={number}', 'Bad file'], 'rng', f'--fd={number}', '--control-path',
+                         self.path('control'))
+
     def test_a_connected_handle_is_served_until_its_front_end_goes(self):
         ours, theirs = socket.socketpair()
         with ours:
@@ -329,8 +344,8 @@ class Sockets(Case):
 class Signals(Case):
     """Orderly ends."""
 
-    def test_term_and_int_end_the_daemon_with_status_0(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
+    def test_term_int_and_hup_end_the_daemon_with_status_0(self):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             for command in (('rng',), ('blk', '--blk-null=1M'), ('blk', '--blk-file', self.image())):
                 with self.subTest(number=number, command=command):
                     daemon = self.start_listening(*command)

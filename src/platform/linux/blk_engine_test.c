@@ -15,6 +15,7 @@
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -67,10 +68,11 @@ static bool forbid(uint32_t number, uint32_t other, uint32_t answer)
 /* Run @function in a process of its own. It answers 0, which step went wrong, or 77 when it cannot be tried here. */
 static void in_a_child(int (*function)(void))
 {
+    fflush(NULL); /* or the child would write it again */
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0)
-        _exit(function());
+        exit(function());
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));

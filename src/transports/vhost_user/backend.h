@@ -121,7 +121,8 @@ struct vhost_user_backend {
     int log_line;        /* SET_LOG_FD, owned */
     int backend_channel; /* SET_BACKEND_REQ_FD, owned */
     struct vhost_user_mapping inflight_mapping;
-    uint16_t inflight_queue_count, inflight_queue_size;
+    uint16_t inflight_queue_count;
+    uint32_t inflight_entries; /* room for each queue's ring */
     /* the message whose effect waits for queues */
     enum vhost_user_wait wait;
     struct vhost_user_message waiting;

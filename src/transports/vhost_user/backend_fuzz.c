@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define OBJECT_LINE 2
 #define OBJECT_LOG 3
 #define OBJECT_INFLIGHT 4
-#define INFLIGHT_BYTES 0x4000
+#define INFLIGHT_BYTES 0x10000
 
 static unsigned lines_held(const struct rig *rig)
 {

@@ -10,6 +10,10 @@
  * never been used: the queue that starts with it makes it ready. Any other must be of our version and fit its place.
  * What an area says of requests is judged by virtqueue_start, which reads it.
  *
+ * Front ends ask for less room than their rings need: QEMU 10 lets drivers make rings of up to 1024, and asks for a
+ * record of its queue-size, by default 128. So areas are made with room for 1024 at least. A record that comes back is
+ * read in the same way if it is as large as that, and else, being another back end's, with areas of what it says.
+ *
  * Limits
  *
  * The record is exchanged only while no ring runs, since a running one writes it. Split rings only.
@@ -21,11 +25,19 @@
 #define INFLIGHT_AREA_ALIGN 64
 /* QueueRegionSplit.version: 0 is memory that nobody laid out. */
 #define INFLIGHT_VERSION 1
+/* QEMU's VIRTQUEUE_MAX_SIZE: what a driver may choose there, whatever the device was told to offer. */
+#define INFLIGHT_ENTRIES_MIN 1024
 
-static uint64_t area_bytes(uint32_t queue_size)
+static uint64_t area_bytes(uint32_t entries)
 {
-    uint64_t bytes = sizeof(struct virtq_inflight) + (uint64_t)queue_size * sizeof(struct virtq_inflight_desc);
+    uint64_t bytes = sizeof(struct virtq_inflight) + (uint64_t)entries * sizeof(struct virtq_inflight_desc);
     return align_up(bytes, INFLIGHT_AREA_ALIGN);
+}
+
+/* How many entries our areas have for rings that are said to be of @queue_size. */
+static uint32_t area_entries(uint32_t queue_size)
+{
+    return queue_size < INFLIGHT_ENTRIES_MIN ? INFLIGHT_ENTRIES_MIN : queue_size;
 }
 
 /* Both numbers are bounded here, so nothing computed from them can be large: at most 64 queues of some 512 KiB. */
@@ -46,7 +58,7 @@ int backend_get_inflight(struct vhost_user_backend *backend, struct vhost_user_m
     if (r < 0)
         return r;
 
-    uint64_t bytes = asked->queue_count * area_bytes(asked->queue_size);
+    uint64_t bytes = asked->queue_count * area_bytes(area_entries(asked->queue_size));
     int handle;
     r = backend->port->class->shared_memory(backend->port, bytes, &handle);
     if (r < 0)
@@ -63,18 +75,18 @@ int backend_get_inflight(struct vhost_user_backend *backend, struct vhost_user_m
 }
 
 /* The front end may write here at any time: what is found here is found again, or not, by virtqueue_start. */
-static int check_area(const struct virtq_inflight *area, uint16_t queue_size)
+static int check_area(const struct virtq_inflight *area, uint32_t entries)
 {
     uint16_t version = __atomic_load_n(&area->version, __ATOMIC_RELAXED);
     uint16_t desc_num = __atomic_load_n(&area->desc_num, __ATOMIC_RELAXED);
     if (version == 0)
         return 0;
-    return version == INFLIGHT_VERSION && desc_num <= queue_size ? 0 : -EINVAL;
+    return version == INFLIGHT_VERSION && desc_num <= entries ? 0 : -EINVAL;
 }
 
-static struct virtq_inflight *area_at(const struct vhost_user_mapping *mapping, unsigned index, uint32_t queue_size)
+static struct virtq_inflight *area_at(const struct vhost_user_mapping *mapping, unsigned index, uint32_t entries)
 {
-    return (struct virtq_inflight *)(void *)(mapping->base + index * area_bytes(queue_size));
+    return (struct virtq_inflight *)(void *)(mapping->base + index * area_bytes(entries));
 }
 
 int backend_set_inflight(struct vhost_user_backend *backend, struct vhost_user_message *message)
@@ -86,7 +98,10 @@ int backend_set_inflight(struct vhost_user_backend *backend, struct vhost_user_m
     if (backend_any_running(backend))
         return backend_wrong(backend, -EBUSY, "a record while a ring runs");
 
-    uint64_t bytes = given->queue_count * area_bytes(given->queue_size);
+    uint32_t entries = area_entries(given->queue_size);
+    if (given->mmap_size < given->queue_count * area_bytes(entries))
+        entries = given->queue_size;
+    uint64_t bytes = given->queue_count * area_bytes(entries);
     uint64_t end;
     if (given->mmap_size < bytes || add_overflows_u64(given->mmap_offset, given->mmap_size, &end))
         return backend_wrong(backend, -EINVAL, "a record smaller than its queues need");
@@ -100,7 +115,7 @@ int backend_set_inflight(struct vhost_user_backend *backend, struct vhost_user_m
         return backend_wrong(backend, r,
                              r == -ENXIO ? "a record past the end of its file" : "a record cannot be mapped");
     for (unsigned i = 0; i < given->queue_count && r == 0; i++)
-        r = check_area(area_at(&mapping, i, given->queue_size), given->queue_size);
+        r = check_area(area_at(&mapping, i, entries), entries);
     if (r < 0) {
         backend->port->class->unmap(backend->port, &mapping);
         return backend_wrong(backend, r, "a record of another version or size");
@@ -109,7 +124,7 @@ int backend_set_inflight(struct vhost_user_backend *backend, struct vhost_user_m
     backend_inflight_done(backend);
     backend->inflight_mapping = mapping;
     backend->inflight_queue_count = given->queue_count;
-    backend->inflight_queue_size = given->queue_size;
+    backend->inflight_entries = entries;
     return 0;
 }
 
@@ -117,7 +132,7 @@ struct virtq_inflight *backend_inflight(const struct vhost_user_backend *backend
 {
     if (backend->inflight_mapping.base == NULL || index >= backend->inflight_queue_count)
         return NULL;
-    return area_at(&backend->inflight_mapping, index, backend->inflight_queue_size);
+    return area_at(&backend->inflight_mapping, index, backend->inflight_entries);
 }
 
 void backend_inflight_done(struct vhost_user_backend *backend)
@@ -127,5 +142,5 @@ void backend_inflight_done(struct vhost_user_backend *backend)
     backend->port->class->unmap(backend->port, &backend->inflight_mapping);
     backend->inflight_mapping = (struct vhost_user_mapping){0};
     backend->inflight_queue_count = 0;
-    backend->inflight_queue_size = 0;
+    backend->inflight_entries = 0;
 }

@@ -12,6 +12,8 @@
 
 /* Two queues of 16: 16 + 16 * 16 bytes each, rounded up to 64. */
 #define AREA_BYTES UINT64_C(320)
+/* As the back end makes them: with room for 1024. */
+#define MADE_BYTES UINT64_C(16448)
 
 static int set_up(void **state)
 {
@@ -65,12 +67,12 @@ static void an_area_is_made_for_as_many_queues_as_asked_for(void **state)
     rig_negotiate(rig);
     get_inflight(rig, 2, RIG_RING_SIZE, sizeof(struct vhost_user_inflight), &reply);
     assert_int_equal(reply.message.header.size, sizeof(struct vhost_user_inflight));
-    assert_int_equal(reply.message.payload.inflight.mmap_size, 2 * AREA_BYTES);
+    assert_int_equal(reply.message.payload.inflight.mmap_size, 2 * MADE_BYTES);
     assert_int_equal(reply.message.payload.inflight.mmap_offset, 0);
     assert_int_equal(reply.message.payload.inflight.queue_count, 2);
     assert_int_equal(reply.message.payload.inflight.queue_size, RIG_RING_SIZE);
     assert_int_not_equal(reply.object, -1);
-    assert_int_equal(rig->objects[reply.object].size, 2 * AREA_BYTES);
+    assert_int_equal(rig->objects[reply.object].size, 2 * MADE_BYTES);
     assert_int_equal(rig_handles(rig), 0);
     assert_int_equal(rig_mappings(rig), 0);
 }
@@ -80,9 +82,10 @@ static void the_answer_has_the_size_of_the_question(void **state)
     struct rig *rig = *state;
     struct rig_reply reply;
     rig_negotiate(rig);
-    get_inflight(rig, 1, 128, VHOST_USER_INFLIGHT_BYTES, &reply);
+    get_inflight(rig, 1, 2048, VHOST_USER_INFLIGHT_BYTES, &reply);
     assert_int_equal(reply.message.header.size, VHOST_USER_INFLIGHT_BYTES);
-    assert_int_equal(reply.message.payload.inflight.mmap_size, 16 + 128 * 16 + 48);
+    assert_int_equal(reply.message.payload.inflight.queue_size, 2048);
+    assert_int_equal(reply.message.payload.inflight.mmap_size, 16 + 2048 * 16 + 48);
 }
 
 static void an_area_that_cannot_be_had_is_answered_with_size_zero(void **state)
@@ -199,6 +202,25 @@ static void a_ring_larger_than_its_record_runs_without(void **state)
     assert_int_equal(area(rig, object, 0)->version, 0);
 }
 
+static void a_record_that_was_asked_for_too_small_has_room_all_the_same(void **state)
+{
+    struct rig *rig = *state;
+    struct rig_reply reply;
+    rig_negotiate(rig);
+    assert_int_equal(rig_share(rig), 0);
+    get_inflight(rig, 2, RIG_RING_SIZE / 4, sizeof(struct vhost_user_inflight), &reply);
+    assert_int_equal(set_inflight(rig, &reply.message.payload.inflight, reply.object), 0);
+    rig_start_ring(rig, 0);
+    rig_start_ring(rig, 1);
+    rig->hold = true;
+    for (unsigned i = 0; i < RIG_RING_SIZE; i++)
+        rig_offer(rig, 1, RIG_DATA_0);
+    rig_kick(rig, 1);
+    const struct virtq_inflight *record = (void *)(rig->objects[reply.object].bytes + MADE_BYTES);
+    assert_int_equal(record->desc_num, RIG_RING_SIZE);
+    assert_int_equal(count_inflight(record), RIG_RING_SIZE);
+}
+
 static void a_queue_past_the_record_runs_without(void **state)
 {
     struct rig *rig = *state;
@@ -260,7 +282,7 @@ static void a_stopped_ring_goes_on_with_the_same_record(void **state)
 }
 
 /* Give @to the memory and the ring of @from, as a front end does that outlives its back end. */
-static void inherit(struct rig *to, const struct rig *from, int object)
+static void inherit(struct rig *to, const struct rig *from, const struct vhost_user_inflight *record, int object)
 {
     memcpy(to->objects[0].bytes, from->objects[0].bytes, RIG_REGION_BYTES);
     memcpy(to->objects[1].bytes, from->objects[1].bytes, RIG_REGION_BYTES);
@@ -276,7 +298,7 @@ static void inherit(struct rig *to, const struct rig *from, int object)
     }
     rig_negotiate(to);
     assert_int_equal(rig_share(to), 0);
-    assert_int_equal(set_inflight(to, &two_queues, copy), 0);
+    assert_int_equal(set_inflight(to, record, copy), 0);
 }
 
 static void a_successor_takes_up_what_its_predecessor_had_in_flight(void **state)
@@ -300,7 +322,7 @@ static void a_successor_takes_up_what_its_predecessor_had_in_flight(void **state
 
     /* Killed here. What the front end has is memory, ring and record; of the base it knows what was used. */
     struct rig *successor = rig_open(2);
-    inherit(successor, rig, object);
+    inherit(successor, rig, &reply.message.payload.inflight, object);
     successor->hold = true;
     assert_int_equal(rig_ring_num(successor, 0), 0);
     assert_int_equal(rig_ack_state(successor, VHOST_USER_SET_VRING_BASE, 0, 1), 0);
@@ -357,6 +379,7 @@ int main(void)
         TEST(an_area_of_another_version_or_size_is_refused),
         TEST(an_area_is_replaced_only_while_no_ring_runs),
         TEST(a_ring_larger_than_its_record_runs_without),
+        TEST(a_record_that_was_asked_for_too_small_has_room_all_the_same),
         TEST(a_queue_past_the_record_runs_without),
         TEST(requests_in_flight_stand_in_the_record),
         TEST(a_stopped_ring_goes_on_with_the_same_record),

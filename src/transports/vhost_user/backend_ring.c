@@ -223,11 +223,8 @@ int backend_ring_start(struct vhost_user_backend *backend, unsigned index)
     if (r < 0)
         return r;
     struct virtq_inflight *inflight = backend_inflight(backend, index);
-    /*
-     * Honest front ends ask for a record smaller than their rings: QEMU 10 offers its guests rings of 1024, and asks
-     * for a record of its queue-size, by default 128. Such a ring runs without.
-     */
-    if (inflight != NULL && ring->size > backend->inflight_queue_size)
+    /* It may have no room for this ring (backend_inflight.c): better served without than not at all. */
+    if (inflight != NULL && ring->size > backend->inflight_entries)
         inflight = NULL;
 
     struct queue_task task = {

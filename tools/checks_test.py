@@ -254,6 +254,13 @@ def the_sum_counts_each_result_once():
 
 
 @test
+def a_skip_of_cmocka_has_the_reason_that_was_printed_before_it():
+    status, lines = results_of('1..2\nskipped: no such kernel\nnot ok 1 # SKIP one\nok 2 - two\n')
+    assert status == 0 and lines[-1] == '1 passed, 0 failed, 1 skipped', lines
+    assert 'skipped: planted: one: no such kernel' in lines, lines
+
+
+@test
 def the_sum_says_nothing_of_skips_when_there_are_none():
     status, lines = results_of('1..1\nok 1 - one\n')
     assert status == 0 and lines[-1] == '1 passed, 0 failed', lines

@@ -203,8 +203,8 @@ class Disks(Case):
 
     def test_a_closed_standard_error_is_no_place_for_the_image(self):
         path = self.image()
-        daemon = subprocess.Popen(['/bin/sh', '-c', 'exec "$0" "$@" <&- >&- 2>&-', self.program, 'blk', '--blk-file', path,
-                                   '--socket-path', self.path('socket')])
+        daemon = subprocess.Popen(['/bin/sh', '-c', 'exec "$0" "$@" <&- >&- 2>&-', self.program, 'blk',
+                                   '--blk-file', path, '--socket-path', self.path('socket')])
         self.addCleanup(self.end, daemon)
         wait_for(lambda: self.listens(self.path('socket')), 'the daemon to listen')
         for number in range(3):

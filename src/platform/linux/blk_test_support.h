@@ -63,7 +63,7 @@ uint64_t blocks_used(int fd);
 /* A test for one engine or for both. */
 #define ON(engine, test)                                                                                               \
     {                                                                                                                  \
-#test " (" #engine ")", test, set_up, tear_down, &engine                                                       \
+#test " (" #engine ")", test, set_up, tear_down, &(engine)                                                     \
     }
 #define ON_EACH(test) ON(io_uring, test), ON(threads, test)
 

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import traceback
@@ -446,6 +447,8 @@ def main():
     parser.add_argument('--program', default=machine.PROGRAM, help='the backplane to test (default: build/backplane)')
     parser.add_argument('--only', default='', metavar='TEXT', help='only chapters whose name has TEXT')
     options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # what was started is ended on the way out
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     report = Report(options.only)
     print(f'# guests run by {" - ".join(machine.acceleration())}', flush=True)
 

@@ -203,8 +203,10 @@ static int run_guest(int kvm, struct machine *machine)
 int main(void)
 {
     int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    if (kvm < 0)
-        return no_errno("cannot open it");
+    if (kvm < 0) {
+        printf("/dev/kvm cannot be opened: %s\n", strerror(errno));
+        return 1;
+    }
     if (ioctl(kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
         return no("it speaks another version of the interface");
 

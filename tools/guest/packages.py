@@ -68,6 +68,7 @@ class Apt:
         self.suite = suite
         self.root = os.path.join(cache_root(), 'apt', suite or 'host')
         self.updated = False
+        self.problem = ''  # what the last update complained of
 
     def _options(self):
         options = {
@@ -126,6 +127,11 @@ class Apt:
         self.problem = _last_line(result.stderr)
         self.updated = True
 
+    def lacks(self, package):
+        where = f'Debian {self.suite}' if self.suite else 'this machine\'s apt sources'
+        why = f'; apt-get update says: {self.problem}' if self.problem else ''
+        return Unavailable(f'cannot fetch {package}: not in {where}{why}')
+
     def dependencies(self, package):
         self.update()
         text = self._run('apt-cache', 'depends', '--no-recommends', '--no-suggests', package).stdout
@@ -136,8 +142,7 @@ class Apt:
         text = self._run('apt-cache', 'policy', package).stdout
         found = re.search(r'Candidate: (\S+)', text)
         if not found or found.group(1) == '(none)':
-            raise Unavailable(f'{package}: not in the apt sources of {self.suite or "this machine"}'
-                              + (f' ({self.problem})' if self.problem else ''))
+            raise self.lacks(package)
         return found.group(1)
 
     def download(self, packages, directory, closed):
@@ -153,8 +158,11 @@ class Apt:
 
 
 def _last_line(text):
-    lines = [line for line in text.splitlines() if line.startswith(('E:', 'Err'))] or text.splitlines()
-    return lines[-1].strip() if lines else ''
+    """The line of a program's complaints that says most: the last error, or else the cause of a warning."""
+    lines = text.splitlines()
+    best = ([line for line in lines if line.startswith(('E:', 'Err'))] or
+            [line for line in lines if line.startswith('W: Failed')] or lines)
+    return best[-1].strip() if best else ''
 
 
 def _files(root):
@@ -263,7 +271,7 @@ def kernel():
     meta = f'linux-image-cloud-{architecture()}'
     real = next((name for name in apt.dependencies(meta) if name.startswith('linux-image-')), None)
     if real is None:
-        raise Unavailable(f'{meta}: not in this machine\'s apt sources; its kernel cannot be fetched')
+        raise apt.lacks(meta)
 
     def make(directory):
         say(f'fetching {real}, once, into {cache_root()}')

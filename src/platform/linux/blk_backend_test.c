@@ -369,7 +369,7 @@ static void a_full_file_system_fails_requests_and_loses_nothing_written(void **s
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0)
-        exit(fill_a_small_file_system(fixture.engine));
+        end_child(fill_a_small_file_system(fixture.engine));
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));

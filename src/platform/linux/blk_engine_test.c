@@ -72,7 +72,7 @@ static void in_a_child(int (*function)(void))
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0)
-        exit(function());
+        end_child(function());
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));

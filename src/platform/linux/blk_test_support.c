@@ -154,3 +154,19 @@ uint64_t blocks_used(int fd)
     assert_int_equal(fstat(fd, &status), 0);
     return (uint64_t)status.st_blocks;
 }
+
+/* gcc says it one way, clang the other. */
+#if defined(__SANITIZE_ADDRESS__)
+#define UNDER_ADDRESS_SANITIZER 1
+#elif defined(__has_feature)
+#define UNDER_ADDRESS_SANITIZER __has_feature(address_sanitizer)
+#else
+#define UNDER_ADDRESS_SANITIZER 0
+#endif
+
+_Noreturn void end_child(int status)
+{
+    if (UNDER_ADDRESS_SANITIZER)
+        _exit(status);
+    exit(status);
+}

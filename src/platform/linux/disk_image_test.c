@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "platform/linux/blk_test_support.h"
 #include "platform/linux/disk_format.h"
 #include "platform/linux/disk_image.h"
 
@@ -276,7 +277,7 @@ static void in_a_child(int (*function)(bool, const char *), bool read_only, cons
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0)
-        exit(function(read_only, expected));
+        end_child(function(read_only, expected));
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);
     if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {

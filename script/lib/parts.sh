@@ -175,13 +175,15 @@ job_tsan()
     if setarch -R true 2>/dev/null; then
         runner=(setarch -R)
     fi
-    build sanitizers tsan && suites tsan tsan unit conformance cli
+    build sanitizers tsan && suites tsan tsan unit || return
+    export TSAN_OPTIONS=$TSAN_OPTIONS:suppressions=$root/tools/tsan-suppressions
+    suites tsan tsan conformance cli
 }
 
 job_coverage()
 {
     build coverage coverage || return
-    # A program that runs as another user cannot write its counts, and is not to complain about it where output is judged.
+    # A program that runs as another user cannot write its counts; where output is judged it is not to complain of that.
     export GCOV_ERROR_FILE=/dev/null
     # What an earlier run counted is not to count again.
     find build-test/coverage -name '*.gcda' -delete
@@ -192,8 +194,8 @@ job_coverage()
 
 coverage_floor()
 {
-    gcovr --root . --object-directory build-test/coverage --filter src/ --exclude '.*_(test|fuzz)(_rig|_support)?\.[ch]' \
-        --exclude-unreachable-branches --txt build-test/coverage.txt --json-summary build-test/coverage.json \
+    gcovr --root . --object-directory build-test/coverage --filter src/ \
+        --exclude '.*_(test|fuzz)(_rig|_support)?\.[ch]' --exclude-unreachable-branches --txt build-test/coverage.txt --json-summary build-test/coverage.json \
         build-test/coverage || return 1
     cat build-test/coverage.txt
     tools/check-coverage build-test/coverage.json tools/coverage-floor
@@ -205,7 +207,8 @@ arm64_prepare()
     local codename libraries
     # shellcheck source=/dev/null
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    cached "arm64-libraries-$codename-2" foreign_unpack arm64 libcmocka0 libcmocka-dev liburing2 liburing-dev || return 1
+    cached "arm64-libraries-$codename-2" \
+        foreign_unpack arm64 libcmocka0 libcmocka-dev liburing2 liburing-dev || return 1
     libraries=$CACHED/usr/lib/aarch64-linux-gnu
     cat >build-test/aarch64-sysroot.ini.new <<INI
 [binaries]

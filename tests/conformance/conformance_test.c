@@ -26,8 +26,10 @@
 #define RING_OFFSET 0x1000
 #define RING_SIZE 64
 #define HEADER_OFFSET 0x100000
-#define STATUS_OFFSET 0x110000
-#define DATA_OFFSET 0x120000
+#define STATUS_OFFSET 0x180000
+#define DATA_OFFSET 0x200000
+/* Each queue has its own, since each has a thread of its own in the daemon: no byte is written by two. */
+#define QUEUE_STRIDE 0x8000
 #define DISK_BYTES UINT64_C(0x1000000)
 
 static struct daemon target;
@@ -39,6 +41,7 @@ static const uint64_t all_features = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC
 
 static void join(struct vhost_user_client *client, uint64_t features, uint64_t protocol_features)
 {
+    daemon_assert_alive(&target);
     assert_int_equal(client_init(client, GUEST_BASE, MEMORY_BYTES, DAEMON_TIMEOUT_MS), 0);
     assert_int_equal(client_connect(client, target.socket_path), 0);
     assert_int_equal(client_negotiate(client, features, protocol_features), 0);
@@ -51,45 +54,52 @@ static void join_and_run(struct vhost_user_client *client, uint64_t features, ui
     assert_int_equal(client_start_queue(client, 0, GUEST_BASE + RING_OFFSET, RING_SIZE), 0);
 }
 
-/* One request with @bytes at DATA_OFFSET; the status. */
+static uint64_t place(unsigned queue, uint64_t offset)
+{
+    return offset + (uint64_t)queue * QUEUE_STRIDE;
+}
+
+/* One request with @bytes at the queue's data; the status. */
 static uint8_t request(struct vhost_user_client *client, unsigned queue, uint32_t type, uint64_t sector, uint32_t bytes)
 {
-    uint8_t *header = client->memory.host + HEADER_OFFSET;
-    uint8_t *status = client->memory.host + STATUS_OFFSET;
+    uint8_t *header = client->memory.host + place(queue, HEADER_OFFSET);
+    uint8_t *status = client->memory.host + place(queue, STATUS_OFFSET);
     put_le32(header, type);
     put_le32(header + 4, 0);
     put_le64(header + 8, sector);
     *status = 0xff;
-    struct fake_piece pieces[3] = {{GUEST_BASE + HEADER_OFFSET, 16, false}};
+    struct fake_piece pieces[3] = {{GUEST_BASE + place(queue, HEADER_OFFSET), 16, false}};
     unsigned count = 1;
     bool in = type == VIRTIO_BLK_T_IN || type == VIRTIO_BLK_T_GET_ID;
     if (bytes > 0)
-        pieces[count++] = (struct fake_piece){GUEST_BASE + DATA_OFFSET, bytes, in};
-    pieces[count++] = (struct fake_piece){GUEST_BASE + STATUS_OFFSET, 1, true};
+        pieces[count++] = (struct fake_piece){GUEST_BASE + place(queue, DATA_OFFSET), bytes, in};
+    pieces[count++] = (struct fake_piece){GUEST_BASE + place(queue, STATUS_OFFSET), 1, true};
     int used = client_request(client, queue, pieces, count);
     assert_true(used >= 1);
     return *status;
 }
 
-static void fill(struct vhost_user_client *client, uint8_t seed, uint32_t bytes)
+static void fill(struct vhost_user_client *client, unsigned queue, uint8_t seed, uint32_t bytes)
 {
+    uint8_t *data = client->memory.host + place(queue, DATA_OFFSET);
     for (uint32_t i = 0; i < bytes; i++)
-        client->memory.host[DATA_OFFSET + i] = (uint8_t)(seed + i * 7 + (i >> 8));
+        data[i] = (uint8_t)(seed + i * 7 + (i >> 8));
 }
 
-static void assert_filled(const struct vhost_user_client *client, uint8_t seed, uint32_t bytes)
+static void assert_filled(const struct vhost_user_client *client, unsigned queue, uint8_t seed, uint32_t bytes)
 {
+    const uint8_t *data = client->memory.host + place(queue, DATA_OFFSET);
     for (uint32_t i = 0; i < bytes; i++)
-        assert_int_equal(client->memory.host[DATA_OFFSET + i], (uint8_t)(seed + i * 7 + (i >> 8)));
+        assert_int_equal(data[i], (uint8_t)(seed + i * 7 + (i >> 8)));
 }
 
 static void write_then_read(struct vhost_user_client *client, unsigned queue, uint64_t sector, uint8_t seed)
 {
-    fill(client, seed, 8192);
+    fill(client, queue, seed, 8192);
     assert_int_equal(request(client, queue, VIRTIO_BLK_T_OUT, sector, 8192), VIRTIO_BLK_S_OK);
-    memset(client->memory.host + DATA_OFFSET, 0, 8192);
+    memset(client->memory.host + place(queue, DATA_OFFSET), 0, 8192);
     assert_int_equal(request(client, queue, VIRTIO_BLK_T_IN, sector, 8192), VIRTIO_BLK_S_OK);
-    assert_filled(client, seed, 8192);
+    assert_filled(client, queue, seed, 8192);
 }
 
 static uint64_t ask_u64(struct vhost_user_client *client, uint32_t message)
@@ -166,7 +176,7 @@ static void keeps_data_over_front_ends(void **state)
     for (unsigned i = 0; i < 50; i++) {
         join_and_run(&client, all_features, UINT64_MAX);
         assert_int_equal(request(&client, 0, VIRTIO_BLK_T_IN, 100, 8192), VIRTIO_BLK_S_OK);
-        assert_filled(&client, 11, 8192);
+        assert_filled(&client, 0, 11, 8192);
         client_done(&client);
     }
 }

@@ -65,6 +65,7 @@ enum outcome wait_hung_up(struct vhost_user_client *client)
 
 static void prepare(struct vhost_user_client *client, enum stage stage)
 {
+    daemon_assert_alive(&target);
     assert_int_equal(client_init(client, LIES_GUEST_BASE, LIES_MEMORY_BYTES, DAEMON_TIMEOUT_MS), 0);
     assert_int_equal(client_connect(client, target.socket_path), 0);
     if (stage >= STAGE_NEGOTIATED)

@@ -200,11 +200,11 @@ class Disks(Case):
         daemon.wait()
         self.start_listening('blk', '--blk-file', path)
 
-
     def test_a_closed_standard_error_is_no_place_for_the_image(self):
         path = self.image()
-        daemon = subprocess.Popen(['/bin/sh', '-c', 'exec "$0" "$@" <&- >&- 2>&-', self.program, 'blk',
-                                   '--blk-file', path, '--socket-path', self.path('socket')])
+        close_all = 'exec "$0" "$@" <&- >&- 2>&-'
+        daemon = subprocess.Popen(['/bin/sh', '-c', close_all, self.program, 'blk', '--blk-file', path,
+                                   '--socket-path', self.path('socket')])
         self.addCleanup(self.end, daemon)
         wait_for(lambda: self.listens(self.path('socket')), 'the daemon to listen')
         for number in range(3):

@@ -23,6 +23,9 @@
 
 #define BLK_SIZE_MAX_MIN 4096 /* a page: drivers cannot split further */
 
+/* The last I/O of a daemon that was killed is done by then, on a disk that works. */
+#define BLK_LOCK_WAIT_MS 1000
+
 struct blk_command {
     struct daemon_options daemon;
     const char *path;
@@ -188,7 +191,8 @@ static int blk_open_backend(struct blk_command *command)
 static int blk_open_image(struct blk_command *command)
 {
     char error[DISK_IMAGE_ERROR_BYTES];
-    const struct disk_image_options options = {.path = command->path, .read_only = command->read_only};
+    const struct disk_image_options options = {
+        .path = command->path, .read_only = command->read_only, .lock_wait_ms = BLK_LOCK_WAIT_MS};
     if (!command->path)
         return blk_open_backend(command);
     if (disk_image_open(&command->image, &options, error, sizeof(error)) < 0)

@@ -18,13 +18,18 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "platform/linux/clock.h"
 #include "platform/linux/disk_format.h"
 #include "platform/linux/disk_lock.h"
 
 #define SECTOR_BYTES 512
 #define PAGE_BYTES 4096
+
+/* Between two tries for the locks: short for people, long for a processor. */
+#define LOCK_PAUSE_NS 10000000
 
 /* A block size that nobody has: whatever says more is not believed. */
 #define BLOCK_BYTES_MAX (1u << 20)
@@ -118,9 +123,22 @@ static int open_path(const struct disk_image_options *options, struct stat *ret_
     return fd;
 }
 
+/* -EBUSY only after lock_wait_ms. Between tries the locks are given up, not to be in the way of whoever has them. */
+static int lock_patiently(int fd, const struct disk_image_options *options)
+{
+    uint64_t deadline_ns = clock_now_ns() + (uint64_t)options->lock_wait_ms * 1000000;
+    for (;;) {
+        int r = disk_lock(fd, options->read_only);
+        if (r != -EBUSY || clock_now_ns() >= deadline_ns)
+            return r;
+        disk_unlock(fd);
+        (void)nanosleep(&(struct timespec){.tv_nsec = LOCK_PAUSE_NS}, NULL);
+    }
+}
+
 static int lock_image(int fd, const struct disk_image_options *options, char *error, size_t error_bytes)
 {
-    int r = disk_lock(fd, options->read_only);
+    int r = lock_patiently(fd, options);
     if (r == 0)
         return 0;
     if (r == -EBUSY && options->read_only)

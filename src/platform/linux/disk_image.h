@@ -15,6 +15,11 @@ struct disk_image_options {
     const char *path;
     bool read_only;
     bool without_lock; /* for file systems that have no locks; nothing then keeps a second writer away */
+    /*
+     * How long to try for the locks. The I/O of a process that was killed goes on for a while and keeps them, rightly:
+     * it could still land on the image. Whoever takes over has to wait for that.
+     */
+    unsigned lock_wait_ms;
 };
 
 struct disk_image {

@@ -33,6 +33,12 @@ static int test_byte(int fd, off_t offset)
     return lock.l_type == F_UNLCK ? 0 : -EBUSY;
 }
 
+void disk_unlock(int fd)
+{
+    struct flock all = {.l_type = F_UNLCK, .l_whence = SEEK_SET}; /* length 0: to the end */
+    (void)fcntl(fd, F_OFD_SETLK, &all);
+}
+
 int disk_lock(int fd, bool read_only)
 {
     /* First hold, then ask: of two who start at the same time at least one sees the other. */

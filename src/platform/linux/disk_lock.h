@@ -22,4 +22,7 @@
  */
 int disk_lock(int fd, bool read_only);
 
+/* Give up all locks on the image, as closing @fd does. */
+void disk_unlock(int fd);
+
 #endif

@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,6 +54,14 @@ static int open_image(struct disk_image *image, bool read_only)
     return disk_image_open(image, &options, error, sizeof(error));
 }
 
+/* Is byte @offset of the image locked by somebody? */
+static bool is_held(int fd, off_t offset)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = offset, .l_len = 1};
+    assert_int_equal(fcntl(fd, F_OFD_GETLK, &lock), 0);
+    return lock.l_type != F_UNLCK;
+}
+
 static void says_who_is_in_the_way(void)
 {
     assert_non_null(strstr(error, path));
@@ -72,6 +82,38 @@ static void a_second_writer_is_refused_until_the_first_is_gone(void **state)
     disk_image_close(&first);
     assert_int_equal(open_image(&second, false), 0);
     disk_image_close(&second);
+}
+
+/* Holds what a writer uses, until somebody is seen to try for the image. */
+static void *hold_until_someone_tries(void *argument)
+{
+    int fd = *(int *)argument;
+    int looker = open(path, O_RDONLY | O_CLOEXEC);
+    while (!is_held(looker, 201))
+        sched_yield();
+    close(looker);
+    close(fd);
+    return NULL;
+}
+
+static void who_has_patience_gets_the_image_when_it_is_free(void **state)
+{
+    (void)state;
+    struct disk_image image;
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 101, .l_len = 1};
+    struct disk_image_options options = {.path = path, .lock_wait_ms = 1};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    pthread_t holder;
+    assert_int_equal(fcntl(fd, F_OFD_SETLK, &lock), 0);
+    assert_int_equal(disk_image_open(&image, &options, error, sizeof(error)), -EBUSY);
+    says_who_is_in_the_way();
+
+    options.lock_wait_ms = 60000;
+    assert_int_equal(pthread_create(&holder, NULL, hold_until_someone_tries, &fd), 0);
+    assert_int_equal(disk_image_open(&image, &options, error, sizeof(error)), 0);
+    assert_int_equal(pthread_join(holder, NULL), 0);
+    assert_int_equal(open_image(&(struct disk_image){0}, false), -EBUSY); /* it does have its locks */
+    disk_image_close(&image);
 }
 
 static void many_may_read_together(void **state)
@@ -97,14 +139,6 @@ static void a_reader_and_a_writer_exclude_each_other(void **state)
     assert_int_equal(open_image(&reader, true), -EBUSY);
     says_who_is_in_the_way();
     disk_image_close(&writer);
-}
-
-/* Is byte @offset of the image locked by somebody? */
-static bool is_held(int fd, off_t offset)
-{
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = offset, .l_len = 1};
-    assert_int_equal(fcntl(fd, F_OFD_GETLK, &lock), 0);
-    return lock.l_type != F_UNLCK;
 }
 
 static void the_bytes_that_are_held_are_those_that_qemu_looks_at(void **state)
@@ -308,6 +342,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         HERE(a_second_writer_is_refused_until_the_first_is_gone),
+        HERE(who_has_patience_gets_the_image_when_it_is_free),
         HERE(many_may_read_together),
         HERE(a_reader_and_a_writer_exclude_each_other),
         HERE(the_bytes_that_are_held_are_those_that_qemu_looks_at),

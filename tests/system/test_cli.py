@@ -6,6 +6,7 @@
 """
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -361,6 +362,41 @@ class Signals(Case):
             daemon.terminate()
             self.ends(daemon)
             self.assertEqual(client.recv(1), b'')
+
+
+class Shortage(Case):
+    """Too few descriptors: whichever one is missing, there is one line and status 1, or the device serves."""
+
+    def test_any_number_of_descriptors_that_does_not_suffice_is_an_orderly_failure(self):
+        commands = {
+            'rng': ['rng'],
+            'uring': ['blk', '--engine=uring', '--blk-file', self.image()],
+            'auto': ['blk', '--engine=auto', '--blk-file', self.image()],
+            'plain': ['blk', '--engine=plain', '--blk-file', self.image()],
+        }
+        for name, command in commands.items():
+            with self.subTest(name):
+                self.assertGreater(self.tries_until_served(command), 0)
+
+    def tries_until_served(self, command):
+        """How many limits were too low."""
+        for limit in range(4, 64):
+            socket_path, control_path = self.path(f'{limit}'), self.path(f'{limit}-control')
+            daemon = self.start(*command, '--socket-path', socket_path, '--control-path', control_path,
+                                preexec_fn=lambda limit=limit: resource.setrlimit(
+                                    resource.RLIMIT_NOFILE, (limit, limit)))
+            wait_for(lambda path=socket_path, daemon=daemon: daemon.poll() is not None or self.listens(path),
+                     'the daemon to listen or to give up')
+            if daemon.poll() is None:
+                daemon.terminate()
+                daemon.wait()
+                return limit - 4
+            self.assertEqual(daemon.returncode, 1, self.said(daemon))
+            self.assertEqual(self.said(daemon).count('\n'), 1, self.said(daemon))
+            self.assertTrue(self.said(daemon).startswith('backplane'), self.said(daemon))
+            self.assertFalse(os.path.exists(socket_path))
+            self.assertFalse(os.path.exists(control_path))
+        raise AssertionError('64 descriptors do not suffice')
 
 
 class ControlSocket(Case):

@@ -46,6 +46,13 @@ class Case(unittest.TestCase):
         return subprocess.run([self.program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=TIMEOUT_S, check=False, **options)
 
+    def as_nobody(self):
+        """Options that run a program as a user who may nothing; skips the test for who cannot do that."""
+        if os.getuid() != 0:
+            self.skipTest('needs root, to be somebody else')
+        # A build that measures coverage would complain that it may not write its counts where it was built.
+        return {'user': NOBODY, 'group': NOBODY, 'extra_groups': [], 'env': {**os.environ, 'GCOV_PREFIX': '/tmp'}}
+
     def refused(self, status, words, *arguments, **options):
         """The program ends with @status and one line on standard error that has all of @words, and says no more."""
         done = self.run_program(*arguments, **options)
@@ -67,11 +74,16 @@ class Case(unittest.TestCase):
         self.addCleanup(self.end, daemon)
         return daemon
 
-    @staticmethod
-    def end(daemon):
+    def end(self, daemon):
+        """Whatever the test has done to it, a daemon that still runs ends in order."""
         if daemon.poll() is None:
-            daemon.kill()
-        daemon.wait()
+            daemon.terminate()
+            try:
+                self.assertEqual(daemon.wait(TIMEOUT_S), 0)
+            finally:
+                if daemon.poll() is None:
+                    daemon.kill()
+                    daemon.wait()
 
     def said(self, daemon):
         with open(daemon.errors, encoding='utf-8') as errors:

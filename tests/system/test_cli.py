@@ -17,7 +17,7 @@ import sys
 import tempfile
 
 import tap
-from daemon import Case, Control, NOBODY, wait_for
+from daemon import Case, Control, wait_for
 
 GET_FEATURES = struct.pack('=III', 1, 1, 0)
 
@@ -162,20 +162,17 @@ class Disks(Case):
         self.refuse(['qcow2', 'qemu-img'], path)
 
     def test_a_file_without_permission(self):
-        if os.getuid() != 0:
-            self.skipTest('needs root, to be somebody else')
+        as_nobody = self.as_nobody()
         path = self.image()
         os.chmod(path, 0o600)
         os.chmod(self.folder, 0o777)
-        self.refuse([path, 'Permission denied'], path, user=NOBODY, group=NOBODY, extra_groups=[])
+        self.refuse([path, 'Permission denied'], path, **as_nobody)
 
     def test_a_file_that_may_only_be_read_can_be_served_read_only(self):
-        if os.getuid() != 0:
-            self.skipTest('needs root, to be somebody else')
+        as_nobody = self.as_nobody()
         path = self.image()
         os.chmod(path, 0o644)
         os.chmod(self.folder, 0o777)
-        as_nobody = {'user': NOBODY, 'group': NOBODY, 'extra_groups': []}
         self.refuse([path, 'Permission denied'], path, **as_nobody)
         daemon = self.start_listening('blk', '--read-only', '--blk-file', path, **as_nobody)
         daemon.terminate()
@@ -245,10 +242,7 @@ class Sockets(Case):
         self.refuse(['/nonexistent/socket', 'No such file'], '/nonexistent/socket')
 
     def test_a_folder_where_we_may_not_write(self):
-        if os.getuid() != 0:
-            self.skipTest('needs root, to be somebody else')
-        self.refuse(['Permission denied', self.path('socket')], self.path('socket'), user=NOBODY, group=NOBODY,
-                    extra_groups=[])
+        self.refuse(['Permission denied', self.path('socket')], self.path('socket'), **self.as_nobody())
 
     def test_a_file_that_is_no_socket_is_left_alone(self):
         path = self.image('precious')

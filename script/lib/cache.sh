@@ -9,7 +9,8 @@
 # complete, so a run that is stopped leaves nothing half-made, and two runs do not disturb each other. Its checksums are
 # verified at each use: a broken entry is made anew.
 
-cache_root=${XDG_CACHE_HOME:-$HOME/.cache}/backplane
+# Without HOME, as under some service managers, ~ is what the user database says.
+cache_root=${XDG_CACHE_HOME:-~/.cache}/backplane
 
 # Is the entry at $1 what was put there?
 cache_whole()

@@ -195,8 +195,8 @@ job_coverage()
 coverage_floor()
 {
     gcovr --root . --object-directory build-test/coverage --filter src/ \
-        --exclude '.*_(test|fuzz)(_rig|_support)?\.[ch]' --exclude-unreachable-branches --txt build-test/coverage.txt --json-summary build-test/coverage.json \
-        build-test/coverage || return 1
+        --exclude '.*_(test|fuzz)(_rig|_support)?\.[ch]' --exclude-unreachable-branches \
+        --txt build-test/coverage.txt --json-summary build-test/coverage.json build-test/coverage || return 1
     cat build-test/coverage.txt
     tools/check-coverage build-test/coverage.json tools/coverage-floor
 }

@@ -130,7 +130,8 @@ static int loop_wait(struct loop *loop, uint64_t timeout_ns)
         return epoll_wait(loop->epoll_handle, loop->events, LOOP_EVENTS_MAX, timeout_ns == 0 ? 0 : -1);
 #ifdef SYS_epoll_pwait2
     int count = (int)syscall(SYS_epoll_pwait2, loop->epoll_handle, loop->events, LOOP_EVENTS_MAX, &timeout, NULL, 0);
-    if (count >= 0 || errno != ENOSYS)
+    /* EPERM: a container's filter from before that call. */
+    if (count >= 0 || (errno != ENOSYS && errno != EPERM))
         return count;
 #endif
     /* Rounded up, or it would spin through the last millisecond. */

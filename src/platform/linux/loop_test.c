@@ -7,8 +7,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "platform/linux/loop.h"
@@ -192,6 +196,61 @@ static void timers_expire_in_the_order_of_their_times(void **state)
     assert_string_equal(story, "abz");
 }
 
+#if !defined(TEST_IN_USER_EMULATION) && defined(SYS_epoll_pwait2) /* QEMU has no seccomp */
+struct refusal {
+    unsigned error;
+    int result;
+    bool expired;
+};
+
+/* A thread without epoll_pwait2, since a filter is of the thread that asks for it. */
+static void *wait_without_the_call(void *argument)
+{
+    struct refusal *refusal = argument;
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_epoll_pwait2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | refusal->error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {.len = ARRAY_SIZE(code), .filter = code};
+    struct letter_timer timer = {.timer.expired = expire, .letter = 'a', .left = 1};
+    struct loop own;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) < 0 ||
+        syscall(SYS_epoll_pwait2, -1, NULL, 0, NULL, NULL, 0) != -1 || errno != (int)refusal->error) {
+        refusal->result = -ENOTSUP;
+        return NULL;
+    }
+    refusal->result = loop_init(&own);
+    if (refusal->result < 0)
+        return NULL;
+    loop_timer_set(&own, &timer.timer, loop_now_ns() + 1000000);
+    while (refusal->result == 0 && own.timers != NULL)
+        refusal->result = loop_turn(&own, UINT64_MAX);
+    refusal->expired = timer.left == 0;
+    loop_done(&own);
+    return NULL;
+}
+
+static void timers_expire_where_the_newer_call_is_absent_or_forbidden(void **state)
+{
+    static const unsigned errors[] = {ENOSYS, EPERM};
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(errors); i++) {
+        struct refusal refusal = {.error = errors[i]};
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, wait_without_the_call, &refusal), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        if (refusal.result == -ENOTSUP) {
+            print_message("no seccomp filter is to be had here\n");
+            skip();
+        }
+        assert_int_equal(refusal.result, 0);
+        assert_true(refusal.expired);
+    }
+}
+#endif
+
 static void a_timer_that_sets_itself_for_the_past_does_not_keep_others_waiting(void **state)
 {
     (void)state;
@@ -330,6 +389,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_task_that_queues_itself_lets_the_others_have_their_turn, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_dropped_task_does_not_run, set_up, tear_down),
         cmocka_unit_test_setup_teardown(timers_expire_in_the_order_of_their_times, set_up, tear_down),
+#if !defined(TEST_IN_USER_EMULATION) && defined(SYS_epoll_pwait2)
+        cmocka_unit_test_setup_teardown(timers_expire_where_the_newer_call_is_absent_or_forbidden, set_up, tear_down),
+#endif
         cmocka_unit_test_setup_teardown(a_timer_that_sets_itself_for_the_past_does_not_keep_others_waiting, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_call_is_made_at_once_on_the_own_thread_and_has_returned_from_another, set_up,

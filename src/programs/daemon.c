@@ -71,7 +71,10 @@ static void daemon_signal_set(sigset_t *ret_signals)
     sigemptyset(ret_signals);
     sigaddset(ret_signals, SIGTERM);
     sigaddset(ret_signals, SIGINT);
-    sigaddset(ret_signals, SIGHUP);
+    /* Who starts us by nohup wants us to stay. */
+    struct sigaction hangup;
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+        sigaddset(ret_signals, SIGHUP);
 }
 
 void daemon_take_signals(void)

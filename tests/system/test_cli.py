@@ -347,6 +347,16 @@ class Signals(Case):
                     daemon.send_signal(number)
                     self.ends(daemon)
 
+    def test_a_hangup_that_is_ignored_by_who_starts_it_stays_so(self):
+        daemon = self.start_listening('rng', '--control-path', self.path('control'),
+                                      preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        daemon.send_signal(signal.SIGHUP)
+        for _ in range(2):  # the second is asked after the turn of the loop in which a signal would have been seen
+            with Control(self.path('control')) as control:
+                self.assertTrue(control.ask(command='stats')['ok'])
+        daemon.terminate()
+        self.ends(daemon)
+
     def test_term_ends_the_daemon_under_a_front_end(self):
         daemon = self.start_listening('blk', '--blk-file', self.image())
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:

@@ -552,6 +552,15 @@ class ControlSocket(Case):
         for client in clients:
             client.__exit__()
 
+    def test_a_command_counts_though_its_client_is_gone(self):
+        daemon = self.serve()
+        daemon.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, daemon.pid, os.WSTOPPED)  # so that it looks only when both has come, command and end
+        with self.control() as control:
+            control.say(b'{"command": "quit"}\n')
+        daemon.send_signal(signal.SIGCONT)
+        self.ends(daemon)
+
     def test_half_closed_clients_still_get_their_answer(self):
         self.serve()
         with self.control() as control:

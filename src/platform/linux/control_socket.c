@@ -5,6 +5,9 @@
  * A client's bytes are gathered until a line is whole; it is answered, and nothing more is read from that client until
  * the answer has been taken. So what a client can make us keep is one line and one answer.
  *
+ * Who sends a command and goes without waiting for the answer is served all the same: whether the connection ended
+ * before or after we looked must not decide.
+ *
  * Limits
  *
  * CONTROL_LINE_BYTES_MAX, CONTROL_CLIENTS_MAX. Who may connect is decided by the socket's file mode.
@@ -106,8 +109,8 @@ static bool control_client_receive(struct control_client *client)
 static void control_client_ready(struct loop_watch *watch, unsigned events)
 {
     struct control_client *client = container_of(watch, struct control_client, watch);
-    if (events & LOOP_HANGUP) {
-        control_client_close(client); /* nobody would read an answer */
+    if (events & LOOP_HANGUP && client->answer) {
+        control_client_close(client); /* nobody will take it */
         return;
     }
     if (!control_client_flush(client))

@@ -94,8 +94,14 @@ static int blk_resize_command(void *context, bool may_shrink, uint64_t *ret_byte
         snprintf(error, error_bytes, "cannot find out the size of %s: %s", command->path, strerror(-r));
         return r;
     }
-    bytes = align_down(bytes, VIRTIO_BLK_SECTOR_BYTES);
-    if (bytes == 0 || (bytes < before && !may_shrink)) {
+    /* As the guest is shown it: in whole blocks. */
+    bytes = align_down(bytes, command->blk.options.block_bytes);
+    if (bytes == 0) {
+        snprintf(error, error_bytes, "%s is shorter than one block of %u bytes, and a disk has at least one",
+                 command->path, command->blk.options.block_bytes);
+        return -EINVAL;
+    }
+    if (bytes < before && !may_shrink) {
         snprintf(error, error_bytes, "%s has shrunk from %llu to %llu bytes; --shrink takes that away from the guest",
                  command->path, (unsigned long long)before, (unsigned long long)bytes);
         return -EINVAL;

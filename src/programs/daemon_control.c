@@ -8,10 +8,18 @@
 
 #include "programs/daemon.h"
 
-/* Nesting that a command may have: it has none. */
 static json_t *daemon_refuse(const char *text)
 {
-    return json_pack("{s:b, s:s}", "ok", 0, "error", text);
+    char plain[OPTIONS_ERROR_BYTES];
+    json_t *answer = json_pack("{s:b, s:s}", "ok", 0, "error", text);
+    if (answer)
+        return answer;
+    /* JSON is UTF-8; a path in @text may be any bytes, and may have been cut within a character. */
+    size_t length = 0;
+    for (; text[length] != '\0' && length < sizeof(plain) - 1; length++)
+        plain[length] = (unsigned char)text[length] < 0x80 ? text[length] : '?';
+    plain[length] = '\0';
+    return json_pack("{s:b, s:s}", "ok", 0, "error", plain);
 }
 
 static const char *daemon_state_name(const struct vhost_user_server *server)
@@ -109,15 +117,17 @@ static json_t *daemon_serve_line(struct daemon *daemon, const char *line, size_t
         return daemon_refuse("not a JSON object on one line");
     }
     json_t *answer = NULL;
+    bool known = false;
     const char *name = json_string_value(json_object_get(command, "command"));
     for (size_t i = 0; name && i < ARRAY_SIZE(daemon_commands); i++) {
         if (strcmp(name, daemon_commands[i].name) == 0) {
             answer = daemon_commands[i].serve(daemon, command);
+            known = true;
             break;
         }
     }
     json_decref(command);
-    return answer ? answer : daemon_refuse("unknown command; there are stats, resize and quit");
+    return known ? answer : daemon_refuse("unknown command; there are stats, resize and quit");
 }
 
 char *daemon_answer(void *context, const char *line, size_t length)

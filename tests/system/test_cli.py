@@ -477,6 +477,26 @@ class ControlSocket(Case):
         self.refused(1, ['shrunk', '--shrink'], 'ctl', self.path('control'), 'resize')
         self.assertIn('size_bytes 524288\n', self.ctl('resize', '--shrink').stdout)
 
+    def test_resize_goes_by_whole_blocks(self):
+        path = self.image(size=(1 << 20) + 512)
+        self.serve('blk', '--blk-file', path, '--block-size=4096')
+        with self.control() as control:
+            self.assertEqual(control.ask(command='resize'),
+                             {'ok': True, 'size_bytes': 1 << 20, 'changed': False, 'front_end_told': False})
+            os.truncate(path, 512)
+            answer = control.ask(command='resize', shrink=True)
+            self.assertFalse(answer['ok'])
+            self.assertIn('shorter than one block', answer['error'])
+            self.assertEqual(control.ask(command='stats')['blk']['size_bytes'], 1 << 20)
+
+    def test_a_refusal_that_names_a_path_of_any_bytes_is_told(self):
+        path = os.fsencode(self.folder) + b'/\xff.img'
+        with open(path, 'wb') as file:
+            file.truncate(1 << 20)
+        self.serve('blk', '--blk-file', path)
+        os.truncate(path, 1 << 19)
+        self.refused(1, ['?.img has shrunk', '--shrink'], 'ctl', self.path('control'), 'resize')
+
     def test_resize_of_what_has_no_size_is_refused(self):
         self.serve('rng')
         self.refused(1, ['no size'], 'ctl', self.path('control'), 'resize')

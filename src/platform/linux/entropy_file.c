@@ -13,17 +13,15 @@
 static int entropy_read(struct entropy_source *source, void *buffer, size_t size)
 {
     struct entropy_file *file = container_of(source, struct entropy_file, source);
-    ssize_t n;
-    do
-        n = read(file->fd, buffer, size_min(size, INT_MAX));
-    while (n < 0 && errno == EINTR);
+    ssize_t n = read(file->fd, buffer, size_min(size, INT_MAX));
     if (n > 0) {
         file->dry = false;
         return (int)n;
     }
     if (n == 0)
         return -ENODATA; /* the end of a file: it will not grow entropy */
-    if (errno != EAGAIN)
+    /* Interrupted: the device waits in spite of O_NONBLOCK, and somebody else waits for this thread. Later again. */
+    if (errno != EAGAIN && errno != EINTR)
         return -errno;
     file->dry = true;
     return -EAGAIN;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -250,6 +251,44 @@ static void goes_on_when_the_front_end_leaves_with_answers_waiting(void **state)
     finish(fixture);
 }
 
+static void look_at_retry(void *argument)
+{
+    struct fixture *fixture = argument;
+    fixture->waits = fixture->server.retry.at_ns;
+}
+
+static uint64_t server_retry_ns(struct fixture *fixture)
+{
+    loop_call(&fixture->loop, look_at_retry, fixture);
+    return fixture->waits;
+}
+
+static void a_front_end_that_finds_no_descriptor_left_is_accepted_later(void **state)
+{
+    (void)state;
+    struct fixture *fixture = given_a_server(false);
+    struct vhost_user_message answer;
+    struct rlimit before, tight;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    tight = before;
+    int lowest = dup(STDERR_FILENO);
+    close(lowest);
+    tight.rlim_cur = (rlim_t)lowest + 1; /* one more, which the front end takes */
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &tight), 0);
+    int connected = client_connect(&fixture->client, fixture->path);
+    bool refused = false;
+    for (unsigned i = 0; i < TIMEOUT_MS && connected == 0 && !refused; i++) {
+        refused = server_retry_ns(fixture) != 0;
+        usleep(1000);
+    }
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(connected, 0);
+    assert_true(refused);
+    assert_int_equal(client_send(&fixture->client, VHOST_USER_GET_FEATURES, 0, NULL, 0, NULL, 0), 0);
+    assert_int_equal(client_receive(&fixture->client, VHOST_USER_GET_FEATURES, &answer), 0);
+    finish(fixture);
+}
+
 static void the_next_front_end_waits_for_its_turn(void **state)
 {
     (void)state;
@@ -297,6 +336,7 @@ int main(void)
         cmocka_unit_test(maps_memory_at_any_offset_of_its_file),
         cmocka_unit_test(keeps_an_answer_that_the_front_end_does_not_take_yet),
         cmocka_unit_test(goes_on_when_the_front_end_leaves_with_answers_waiting),
+        cmocka_unit_test(a_front_end_that_finds_no_descriptor_left_is_accepted_later),
         cmocka_unit_test(the_next_front_end_waits_for_its_turn),
         cmocka_unit_test(stops_under_a_front_end_that_is_connected),
     };

@@ -21,6 +21,9 @@
 /* Chains of the longest kind are rare; some are kept so that one slow request does not hold up the next. */
 #define BLK_LONG_RUNS 4
 
+/* With a seg-max above this they are the rule: header and status are pieces too. */
+#define BLK_SEG_MAX_MEDIUM (VIRTQ_MEDIUM_RUN_PIECES - 2)
+
 #define BLK_SIZE_MAX_MIN 4096 /* a page: drivers cannot split further */
 
 /* The last I/O of a daemon that was killed is done by then, on a disk that works. */
@@ -143,6 +146,9 @@ static struct blk_options blk_device_options(const struct blk_command *command)
 static int blk_serve(struct blk_command *command)
 {
     const struct blk_options options = blk_device_options(command);
+    if (command->block_size == 1 && options.block_bytes != VIRTIO_BLK_SECTOR_BYTES)
+        return daemon_complain(EXIT_FAILED, "blk", "--block-size=512: %s has blocks of %u; leave the option out",
+                               command->path, options.block_bytes);
     int r = blk_init(&command->blk, command->device_queues.queues, (uint16_t)command->queues, command->backend.port,
                      &options);
     if (r < 0)
@@ -181,7 +187,7 @@ static int blk_open_backend(struct blk_command *command)
     const struct virtq_arena_shape shape = {
         .slots = (uint16_t)command->depth,
         .medium_runs = (uint16_t)command->depth,
-        .long_runs = BLK_LONG_RUNS,
+        .long_runs = command->seg_max > BLK_SEG_MAX_MEDIUM ? (uint16_t)command->depth : BLK_LONG_RUNS,
         .request_bytes = blk_request_bytes(),
     };
     if (device_queues_open(&command->device_queues, (unsigned)command->queues, &shape) < 0) {

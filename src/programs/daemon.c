@@ -45,6 +45,8 @@ static int daemon_check(const char *name, struct option *table, size_t count, st
         return daemon_complain(EXIT_WRONG_USE, name, "--socket-path and --fd are both given; choose one");
     if (!options->socket_path && !options->handle_given)
         return daemon_complain(EXIT_WRONG_USE, name, "where is the front end? Give --socket-path=PATH or --fd=N");
+    if (options->socket_path && options->control_path && strcmp(options->socket_path, options->control_path) == 0)
+        return daemon_complain(EXIT_WRONG_USE, name, "--socket-path and --control-path are the same; choose another");
     /* Before anything is opened that could get this number. */
     if (options->handle_given && fcntl((int)options->handle, F_GETFD) < 0)
         return daemon_complain(EXIT_FAILED, name, "cannot serve at --fd=%llu: %s; hand a Unix stream socket down",

@@ -74,6 +74,9 @@ class WrongUse(Case):
     def test_two_attachments(self):
         self.refused(2, ['--socket-path and --fd'], 'rng', '--socket-path=/x', '--fd=3')
 
+    def test_one_path_for_two_sockets(self):
+        self.refused(2, ['--socket-path and --control-path'], 'rng', '--socket-path=/x', '--control-path=/x')
+
     def test_no_disk_or_two(self):
         self.refused(2, ['--blk-file=PATH'], 'blk', '--socket-path=/x')
         self.refused(2, ['--blk-file and --blk-null'], 'blk', '--socket-path=/x', '--blk-file=/x', '--blk-null=1M')

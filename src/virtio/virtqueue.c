@@ -113,6 +113,8 @@ int virtqueue_exchange(struct virtqueue *queue, const struct virtqueue_config *c
         return r;
     }
     queue->ring_mapped = true;
+    /* Whoever copied a ring elsewhere may have done so before we asked for kicks in the old one. */
+    queue->armed_valid = false;
     return 0;
 }
 
@@ -160,6 +162,11 @@ int virtqueue_pop(struct virtqueue *queue, struct virtq_chain **chains, unsigned
 
 void virtqueue_unpop(struct virtqueue *queue, struct virtq_chain **chains, unsigned count)
 {
+    /* It is the device that stops here, and that will come again: why the pop had ended is no reason to hurry. */
+    if (count > 0) {
+        queue->starved = false;
+        queue->pop_again = false;
+    }
     while (count > 0) {
         struct virtq_chain *chain = chains[--count];
         /* Only the last popped ones, and in their order, or the ring would skip or repeat a request. */

@@ -239,7 +239,7 @@ int virtqueue_pop(struct virtqueue *queue, struct virtq_chain **chains, unsigned
 
 /*
  * Put back @count chains, the last that were popped and in their order, none of them written to: the next pop gives
- * them again.
+ * them again. When that is, is for the device to know: that more could not be popped is forgotten with it.
  */
 void virtqueue_unpop(struct virtqueue *queue, struct virtq_chain **chains, unsigned count);
 

@@ -395,6 +395,30 @@ static void what_was_seen_and_put_back_does_not_keep_the_device_awake(void **sta
     }
 }
 
+/* The new place may have been copied before the device asked for kicks in the old one. */
+static void a_ring_that_has_moved_is_asked_for_kicks_anew(void **state)
+{
+    (void)state;
+    rig_build(&(struct rig_options){.size = 8, .event_idx = true});
+    uint64_t bytes = fake_driver_ring_bytes(8);
+    uint64_t elsewhere = RIG_DATA + 0x10000;
+    (void)offer_one();
+    memcpy(rig_byte(elsewhere), rig_byte(RIG_RING), bytes);
+    struct virtq_chain *chain = rig_pop();
+    assert_false(virtqueue_kicks_on(&rig.queue));
+
+    rig.config.desc_address += elsewhere - RIG_RING;
+    rig.config.avail_address += elsewhere - RIG_RING;
+    rig.config.used_address += elsewhere - RIG_RING;
+    assert_int_equal(virtqueue_exchange(&rig.queue, &rig.config, &rig.memory, NULL), 0);
+    rig.driver.desc = (void *)rig_byte(rig.config.desc_address);
+    rig.driver.avail = (void *)rig_byte(rig.config.avail_address);
+    rig.driver.used = (void *)rig_byte(rig.config.used_address);
+    assert_false(virtqueue_kicks_on(&rig.queue));
+    assert_true(offer_one());
+    virtqueue_push(&rig.queue, &chain, 1);
+}
+
 static void a_new_life_asks_for_kicks_anew(void **state)
 {
     (void)state;
@@ -553,6 +577,7 @@ int main(void)
         TEST(kicks_are_asked_for_by_the_flag),
         TEST(kicks_are_asked_for_by_the_event_index),
         TEST(what_was_seen_and_put_back_does_not_keep_the_device_awake),
+        TEST(a_ring_that_has_moved_is_asked_for_kicks_anew),
         TEST(a_new_life_asks_for_kicks_anew),
         TEST(writes_of_the_used_ring_are_logged_at_the_address_given),
         TEST(flags_that_ask_for_kicks_are_logged),

@@ -298,6 +298,26 @@ static void asks_a_failed_source_again_only_a_second_later(void **state)
     assert_int_equal(atomic_load(&world->rng.source_errors_total), 2);
 }
 
+/* The pop ends for want of runs of that length, and still nothing hurries while the source is dry. */
+static void a_dry_source_keeps_nobody_awake_for_long_chains(void **state)
+{
+    struct world *world = *state;
+    struct fake_piece pieces[9];
+
+    for (unsigned i = 0; i < ARRAY_SIZE(pieces); i++)
+        pieces[i] = (struct fake_piece){device_rig_high(&world->rig, 16), 16, true};
+    world->source.left = 0;
+    for (unsigned i = 0; i < 12; i++)
+        assert_true(fake_driver_add(world->rig.drivers, pieces, ARRAY_SIZE(pieces)) >= 0);
+    assert_int_equal(run(world), 0);
+    assert_int_equal(world->source.reads, 1);
+    world->source.left = 1 << 20;
+    for (unsigned events = wake(world); (events & VIRTIO_EVENT_AGAIN) != 0;)
+        events = run(world);
+    for (unsigned i = 0; i < 12; i++)
+        assert_int_equal(used(world), 144);
+}
+
 static void serves_the_waiting_request_once_the_source_is_back(void **state)
 {
     struct world *world = *state;
@@ -508,6 +528,7 @@ int main(void)
         TEST(keeps_the_request_when_the_source_is_dry_and_serves_it_at_the_wake),
         TEST(completes_in_ring_order_when_the_source_dries_up_in_a_burst),
         TEST(asks_a_failed_source_again_only_a_second_later),
+        TEST(a_dry_source_keeps_nobody_awake_for_long_chains),
         TEST(serves_the_waiting_request_once_the_source_is_back),
         TEST(forgets_a_failed_source_at_reset),
         TEST(goes_on_with_the_same_request_after_a_stop),

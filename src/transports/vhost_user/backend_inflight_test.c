@@ -364,6 +364,12 @@ static void a_record_that_contradicts_itself_breaks_its_ring_alone(void **state)
     assert_int_equal(rig_get(rig, VHOST_USER_GET_STATUS), 64);
     rig_start_ring(rig, 1);
     assert_true(rig_running(rig, 1));
+
+    /* It is not tried again by itself, and told again, with each change that lets rings go on. */
+    assert_int_equal(rig_share(rig), 0);
+    assert_true(rig_running(rig, 1));
+    assert_false(rig_running(rig, 0));
+    assert_int_equal(rig->queues[0].errors, 1);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)

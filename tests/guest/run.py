@@ -318,15 +318,15 @@ def is_killed_under_load(report, guest, world):
 
 # ---- chapters
 
-def whole_life(report, qemu, program):
-    """All of it: io_uring, then the plain engine on the same images."""
+def guests(report, qemu, program, engines):
+    """One set of images, served by one engine after the other."""
+    lives = {'uring': first_life, 'plain': second_life}
     with machine.Stage() as stage:
         world = World(stage, qemu, program)
-        world.serve('uring')
-        first_life(report, world)
-        report.chapter = report.chapter.replace('io_uring', 'plain')
-        world.serve('plain')
-        second_life(report, world)
+        for engine in engines:
+            report.chapter = f'QEMU {qemu.version}, {engine}'
+            world.serve(engine)
+            lives[engine](report, world)
 
 
 def first_life(report, world):
@@ -381,33 +381,9 @@ def second_life(report, world):
         world.expect_clean('data')
 
 
-def other_qemu(report, suite, program, long):
-    """The same, in short, with the QEMU of another Debian release."""
-    qemu = machine.qemu_of(suite)
-    report.chapter = f'QEMU {qemu.version}'
-    if long:
-        report.chapter += ', io_uring'
-        whole_life(report, qemu, program)
-        return
-    with machine.Stage() as stage:
-        world = World(stage, qemu, program)
-        world.serve('uring')
-        data, locked, raw = (world.daemons[name] for name in ('data', 'locked', 'raw'))
-        guest = world.boot(processors=QUEUES, hotplug=True)
-        sees_its_devices(report, guest)
-        reads_entropy(report, guest)
-        guest.run('make_filesystem /dev/vdb /mnt')
-        keeps_files(report, guest, 'first')
-        uses_every_queue(report, guest, data)
-        honours_read_only(report, guest, locked)
-        discards_free_space(report, guest, data)
-        writes_zeroes(report, guest, raw)
-        grows_online(report, guest, raw)
-        changes_memory_at_run_time(report, guest)
-        guest.reboot()
-        still_has_files(report, guest, ['first', 'plugged'], 'a reboot of the guest')
-        guest.quit()
-        world.stop()
+def other_guests(report, suite, program, engines):
+    """The same with the QEMU of another Debian release."""
+    guests(report, machine.qemu_of(suite), program, engines)
 
 
 def libblkio(report, program):
@@ -419,10 +395,10 @@ def libblkio(report, program):
             path = stage.path('blkio.img')
             image.create_sparse(path, RAW_BYTES)
             disk = machine.Disk(stage, path, 'blkio', program, queues=QUEUES, options=[f'--engine={engine}'])
-            with report.case(f'libblkio writes, reads, zeroes and discards over four queues ({engine})'):
+            with report.case(f'libblkio writes, reads, zeroes and discards over four queues, {engine}'):
                 checker = compile_libblkio_check(stage, root)
                 run_quietly([*packages.loader(root), checker, disk.socket_path], environment)
-            with report.case(f'QEMU\'s block layer over libblkio writes, reads, zeroes and discards ({engine})'):
+            with report.case(f'QEMU\'s block layer over libblkio writes, reads, zeroes and discards, {engine}'):
                 options = f'driver=virtio-blk-vhost-user,path={disk.socket_path},cache.direct=on,discard=unmap'
                 run_quietly([*packages.program(root, 'qemu-io'), '--image-opts', options,
                              '-c', 'write -P 0x5a 1M 2M', '-c', 'aio_write -P 0x21 8M 64k',
@@ -457,7 +433,7 @@ def run_quietly(command, environment):
 
 def main():
     parser = argparse.ArgumentParser(description='Real guests at our devices; TAP on standard output.')
-    parser.add_argument('--long', action='store_true', help='every case with every QEMU')
+    parser.add_argument('--long', action='store_true', help='both engines with both QEMUs')
     parser.add_argument('--program', default=machine.PROGRAM, help='the backplane to test (default: build/backplane)')
     parser.add_argument('--only', default='', metavar='TEXT', help='only chapters whose name has TEXT')
     options = parser.parse_args()
@@ -468,9 +444,10 @@ def main():
 
     report.run_chapter('libblkio', libblkio, options.program)
     qemu = machine.qemu_installed()
-    report.run_chapter(f'QEMU {qemu.version}, io_uring', whole_life, qemu, options.program)
+    report.run_chapter(f'QEMU {qemu.version}', guests, qemu, options.program, ['uring', 'plain'])
     suite = 'trixie' if qemu.major < 10 else 'bookworm'
-    report.run_chapter(f'QEMU of Debian {suite}', other_qemu, suite, options.program, options.long)
+    report.run_chapter(f'QEMU of Debian {suite}', other_guests, suite, options.program,
+                       ['uring', 'plain'] if options.long else ['uring'])
     return report.finish()
 
 

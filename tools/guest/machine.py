@@ -397,7 +397,7 @@ class Guest:
             raise Failed(f'in the guest: {command}: status {status}: {output[-300:]}', self._detail())
         return output
 
-    def wait_for(self, command, expected, timeout_s=START_TIMEOUT_S):
+    def wait_for(self, command, expected, timeout_s=COMMAND_TIMEOUT_S):
         """Ask again and again until @command prints @expected."""
         end = time.monotonic() + timeout_s
         while (output := self.run(command)) != expected:

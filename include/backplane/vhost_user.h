@@ -15,7 +15,8 @@
  *     poll(&poll_for, 1, backplane_server_timeout_ms(server));
  *     backplane_server_turn(server);                         also after a time-out
  *
- * Unless said otherwise, everything about a server happens on the thread that opened it.
+ * Unless said otherwise, everything about a server happens on the thread that opened it. Different servers may be on
+ * different threads.
  */
 #ifndef BACKPLANE_VHOST_USER_H
 #define BACKPLANE_VHOST_USER_H

@@ -8,8 +8,9 @@
  * have. System calls that meet such a page answer EFAULT by themselves.
  *
  * The handler uses mmap and write, which are plain system calls, and atomics; it takes no lock. The table is the one
- * global of the platform, as the disposition of a signal is one. A slot's base is stored last when it is made and
- * cleared first when it is closed; no thread touches the memory before the one or after the other.
+ * global of the platform, as the disposition of a signal is one, so servers on different threads meet here: a mutex is
+ * between those who open and close. A slot's base is stored last when it is made and cleared first when it is closed;
+ * no thread touches the memory before the one or after the other.
  *
  * A SIGBUS elsewhere gets the default disposition again, so the access that is repeated ends the process with the
  * signal and a core: that is an error of ours.
@@ -22,6 +23,7 @@
 #include "platform/linux/shared_mapping.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -41,6 +43,7 @@ struct shared_mapping_slot {
 
 static struct shared_mapping_slot slots[SHARED_MAPPINGS_MAX];
 static unsigned slots_used; /* all at and above this are free */
+static pthread_mutex_t slots_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static bool shared_mapping_mend(uintptr_t address)
 {
@@ -97,6 +100,25 @@ static int shared_mapping_page_bytes(int handle, uint64_t offset, uint64_t bytes
     return 0;
 }
 
+/* Put a mapping at @base into the table: the slot it has now, or -ENOMEM. */
+static int shared_mapping_enter(const struct shared_mapping_slot *from, uintptr_t base)
+{
+    unsigned index = 0;
+    pthread_mutex_lock(&slots_lock);
+    while (index < slots_used && atomic_load(&slots[index].base) != 0)
+        index++;
+    if (index < SHARED_MAPPINGS_MAX) {
+        if (index == slots_used)
+            slots_used++;
+        slots[index].bytes = from->bytes;
+        slots[index].page_bytes = from->page_bytes;
+        slots[index].fault_handle = from->fault_handle;
+        atomic_store_explicit(&slots[index].base, base, memory_order_release);
+    }
+    pthread_mutex_unlock(&slots_lock);
+    return index < SHARED_MAPPINGS_MAX ? (int)index : -ENOMEM;
+}
+
 int shared_mapping_open(int handle, uint64_t offset, uint64_t bytes, int fault_handle,
                         struct shared_mapping *ret_mapping)
 {
@@ -107,12 +129,6 @@ int shared_mapping_open(int handle, uint64_t offset, uint64_t bytes, int fault_h
     if (r < 0)
         return r;
 
-    unsigned index = 0;
-    while (index < slots_used && atomic_load(&slots[index].base) != 0)
-        index++;
-    if (index == SHARED_MAPPINGS_MAX)
-        return -ENOMEM;
-
     uint64_t start = align_down(offset, page_bytes);
     uint64_t whole = align_up(end - start, page_bytes);
     if (whole < bytes || whole > SIZE_MAX)
@@ -122,21 +138,25 @@ int shared_mapping_open(int handle, uint64_t offset, uint64_t bytes, int fault_h
         return -errno;
     madvise(base, (size_t)whole, MADV_DONTDUMP); /* a core of ours holds none of the guest's secrets */
     shared_mapping_catch(); /* each time: others in the process set handlers too, and mappings are rare */
-    if (index == slots_used)
-        slots_used++;
-    slots[index].bytes = (size_t)whole;
-    slots[index].page_bytes = (size_t)page_bytes;
-    slots[index].fault_handle = fault_handle;
-    atomic_store_explicit(&slots[index].base, (uintptr_t)base, memory_order_release);
-    *ret_mapping = (struct shared_mapping){.base = base + (offset - start), .owner = index};
+    const struct shared_mapping_slot slot = {
+        .bytes = (size_t)whole, .page_bytes = (size_t)page_bytes, .fault_handle = fault_handle};
+    r = shared_mapping_enter(&slot, (uintptr_t)base);
+    if (r < 0) {
+        munmap(base, (size_t)whole);
+        return r;
+    }
+    *ret_mapping = (struct shared_mapping){.base = base + (offset - start), .owner = (uint64_t)r};
     return 0;
 }
 
 void shared_mapping_close(uint64_t owner)
 {
-    ASSERT(owner < slots_used);
+    ASSERT(owner < SHARED_MAPPINGS_MAX);
     struct shared_mapping_slot *slot = &slots[owner];
+    pthread_mutex_lock(&slots_lock);
     uintptr_t base = atomic_exchange(&slot->base, 0);
+    size_t bytes = slot->bytes;
+    pthread_mutex_unlock(&slots_lock);
     ASSERT(base != 0);
-    munmap((void *)base, slot->bytes);
+    munmap((void *)base, bytes);
 }

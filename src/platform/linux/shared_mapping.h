@@ -20,7 +20,7 @@ struct shared_mapping {
  * Map @bytes at @offset of file @handle, shared, readable and writable; @offset may be unaligned. The handle stays the
  * caller's. When a page of it turns out to be gone, zeros take its place and @fault_handle (an eventfd, borrowed until
  * close) is signalled. -EINVAL: no bytes, or the end wraps. -ENXIO: the file is shorter. -ENOMEM: too many mappings,
- * or no room. Others as mmap(2) has them. From one thread at a time.
+ * or no room. Others as mmap(2) has them. From any thread.
  */
 int shared_mapping_open(int handle, uint64_t offset, uint64_t bytes, int fault_handle,
                         struct shared_mapping *ret_mapping);

@@ -23,6 +23,8 @@
 /* What the issue of this test asks for at least; there are more, and the count is printed. */
 #define DISTINCT_REASONS_MIN 60
 #define LIES_MAX 256
+/* From GET_FEATURES to GET_VRING_BASE: fewer would mean that not each was tried. */
+#define MESSAGES_OF_A_LIFE 15
 
 static struct daemon target;
 static char *reasons[LIES_MAX];
@@ -63,17 +65,25 @@ enum outcome wait_hung_up(struct vhost_user_client *client)
     }
 }
 
+/* The honest part up to @stage. */
+static int advance(struct vhost_user_client *client, enum stage stage)
+{
+    int r = 0;
+    if (stage >= STAGE_NEGOTIATED)
+        r = client_negotiate(client, all_features, UINT64_MAX);
+    if (r == 0 && stage >= STAGE_MEMORY)
+        r = client_share_memory(client);
+    if (r == 0 && stage >= STAGE_RUNNING)
+        r = client_start_queue(client, 0, lies_address(LIES_RING_OFFSET), LIES_RING_SIZE);
+    return r;
+}
+
 static void prepare(struct vhost_user_client *client, enum stage stage)
 {
     daemon_assert_alive(&target);
     assert_int_equal(client_init(client, LIES_GUEST_BASE, LIES_MEMORY_BYTES, DAEMON_TIMEOUT_MS), 0);
     assert_int_equal(client_connect(client, target.socket_path), 0);
-    if (stage >= STAGE_NEGOTIATED)
-        assert_int_equal(client_negotiate(client, all_features, UINT64_MAX), 0);
-    if (stage >= STAGE_MEMORY)
-        assert_int_equal(client_share_memory(client), 0);
-    if (stage >= STAGE_RUNNING)
-        assert_int_equal(client_start_queue(client, 0, lies_address(LIES_RING_OFFSET), LIES_RING_SIZE), 0);
+    assert_int_equal(advance(client, stage), 0);
 }
 
 /* One read of the first sector by a front end that keeps the rules. */
@@ -148,17 +158,41 @@ static void lies_reach_many_code_paths(void **state)
     assert_true(distinct >= DISTINCT_REASONS_MIN);
 }
 
-/* A front end that goes away after every message of an honest start: each of them leaves the daemon ready. */
-static void serves_on_when_the_front_end_vanishes_at_each_step(void **state)
+/* Start a queue and stop it again, but be gone after @messages. True: there were not so many. */
+static bool lives_to_the_end(unsigned messages, bool in_half)
+{
+    struct vhost_user_client client;
+    uint16_t base;
+    assert_int_equal(client_init(&client, LIES_GUEST_BASE, LIES_MEMORY_BYTES, DAEMON_TIMEOUT_MS), 0);
+    client.vanish_after = messages;
+    client.vanish_in_half = in_half;
+    assert_int_equal(client_connect(&client, target.socket_path), 0);
+    int r = advance(&client, STAGE_RUNNING);
+    if (r == 0)
+        r = client_stop_queue(&client, 0, &base);
+    assert_true(r == 0 || r == -ECONNRESET);
+    client_done(&client);
+    return r == 0;
+}
+
+/* After every message of an honest start and stop, and in the middle of each: the daemon is ready for the next. */
+static void serves_on_when_the_front_end_vanishes_at_each_message(void **state)
 {
     (void)state;
-    for (enum stage stage = STAGE_CONNECTED; stage <= STAGE_RUNNING; stage++) {
-        struct vhost_user_client client;
-        prepare(&client, stage);
-        client_done(&client);
-        daemon_assert_alive(&target);
+    for (unsigned half = 0; half < 2; half++) {
+        unsigned messages = 1;
+        while (!lives_to_the_end(messages, half != 0)) {
+            daemon_assert_alive(&target);
+            assert_serves_the_next();
+            messages++;
+        }
+        assert_int_equal(messages - 1, MESSAGES_OF_A_LIFE);
     }
-    /* within the start of a ring, and with requests in flight that nobody will look at */
+}
+
+static void serves_on_when_the_front_end_vanishes_with_requests_in_flight(void **state)
+{
+    (void)state;
     for (unsigned requests = 1; requests <= 16; requests++) {
         struct vhost_user_client client;
         prepare(&client, STAGE_RUNNING);
@@ -207,7 +241,7 @@ static unsigned add_lies(struct CMUnitTest *tests, unsigned count, const struct 
 
 int main(int argc, char **argv)
 {
-    static struct CMUnitTest tests[LIES_MAX + 2];
+    static struct CMUnitTest tests[LIES_MAX + 3];
     if (argc != 2) {
         fprintf(stderr, "usage: %s PROGRAM\n", argv[0]);
         return 2;
@@ -217,7 +251,8 @@ int main(int argc, char **argv)
     count = add_lies(tests, count, memory_lies, memory_lie_count);
     count = add_lies(tests, count, ring_lies, ring_lie_count);
     count = add_lies(tests, count, device_lies, device_lie_count);
-    tests[count++] = (struct CMUnitTest)cmocka_unit_test(serves_on_when_the_front_end_vanishes_at_each_step);
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(serves_on_when_the_front_end_vanishes_at_each_message);
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(serves_on_when_the_front_end_vanishes_with_requests_in_flight);
     tests[count++] = (struct CMUnitTest)cmocka_unit_test(lies_reach_many_code_paths);
     return _cmocka_run_group_tests("lies", tests, count, start, stop);
 }

@@ -163,10 +163,18 @@ int client_send(struct vhost_user_client *client, uint32_t request, uint32_t fla
     struct vhost_user_header header = {.request = request, .flags = VHOST_USER_VERSION | flags, .size = size};
     if (size > 4096)
         return -EMSGSIZE;
+    if (client->socket < 0)
+        return -ECONNRESET;
     memcpy(bytes, &header, sizeof(header));
     if (size > 0)
         memcpy(bytes + sizeof(header), payload, size);
-    return client_send_bytes(client, bytes, sizeof(header) + size, handles, handle_count);
+    size_t whole = sizeof(header) + size;
+    bool last = client->vanish_after != 0 && ++client->messages_sent == client->vanish_after;
+    int r = client_send_bytes(client, bytes, last && client->vanish_in_half ? whole / 2 : whole, handles, handle_count);
+    if (!last)
+        return r;
+    close_handle(&client->socket);
+    return r < 0 ? r : -ECONNRESET;
 }
 
 /* Read exactly @size bytes; descriptors that come along go to @message. */

@@ -24,6 +24,12 @@ struct vhost_user_client {
     int timeout_ms;
     uint64_t features;          /* offered by the back end */
     uint64_t protocol_features; /* negotiated */
+    /*
+     * For a front end that dies: the connection is closed as soon as so many messages have been sent, the last one
+     * whole or its first half; what is called then answers -ECONNRESET. 0: it lives.
+     */
+    unsigned vanish_after, messages_sent;
+    bool vanish_in_half;
     /* one region of shared memory: guest and front-end addresses are chosen to differ */
     int memory_handle;
     struct fake_memory memory;

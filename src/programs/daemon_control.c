@@ -15,9 +15,9 @@ static json_t *daemon_refuse(const char *text)
     if (answer)
         return answer;
     /* JSON is UTF-8; a path in @text may be any bytes, and may have been cut within a character. */
-    size_t length = 0;
-    for (; text[length] != '\0' && length < sizeof(plain) - 1; length++)
-        plain[length] = (unsigned char)text[length] < 0x80 ? text[length] : '?';
+    size_t length = size_min(strlen(text), sizeof(plain) - 1);
+    for (size_t i = 0; i < length; i++)
+        plain[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
     plain[length] = '\0';
     return json_pack("{s:b, s:s}", "ok", 0, "error", plain);
 }

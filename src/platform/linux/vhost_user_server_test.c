@@ -328,7 +328,9 @@ int main(void)
         cmocka_unit_test(adopts_a_listening_socket_and_leaves_its_file_alone),
         cmocka_unit_test(refuses_to_adopt_what_is_no_stream_socket),
         cmocka_unit_test(understands_a_message_that_comes_byte_by_byte),
+#ifndef TEST_IN_USER_EMULATION
         cmocka_unit_test(hangs_up_on_more_descriptors_than_a_message_has_and_closes_them),
+#endif
         cmocka_unit_test(closes_descriptors_of_a_message_that_never_became_whole),
         cmocka_unit_test(hangs_up_on_what_is_no_message),
         cmocka_unit_test(survives_a_front_end_that_cuts_off_its_memory),

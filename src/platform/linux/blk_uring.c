@@ -86,7 +86,10 @@ static void prepare(struct blk_uring_queue *queue, uint16_t number)
         io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
         break;
     case BLK_CALL_FALLOCATE:
-        io_uring_prep_fallocate(sqe, fd, call.flags, (off_t)call.offset, (off_t)call.length);
+        /* Set by hand, as the kernel has them: their types changed from liburing 2.3 (Debian 12) to 2.9 (13). */
+        io_uring_prep_fallocate(sqe, fd, call.flags, 0, 0);
+        sqe->off = call.offset;
+        sqe->addr = call.length;
         break;
     case BLK_CALL_DISCARD:
         io_uring_prep_rw(IORING_OP_URING_CMD, sqe, fd, NULL, 0, 0);

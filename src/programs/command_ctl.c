@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "platform/linux/unix_socket.h"
@@ -13,7 +12,7 @@
 #include "programs/daemon.h"
 
 /* A device answers between two turns; one that has not by then hangs. */
-#define CTL_TIMEOUT_S 30
+#define CTL_TIMEOUT_MS 30000
 
 /* Far more than the statistics of 64 queues. */
 #define CTL_ANSWER_BYTES_MAX (1u << 20)
@@ -126,14 +125,13 @@ static int ctl_show(const char *text, bool as_json)
 
 static int ctl_ask(const char *path, const json_t *command, bool as_json)
 {
-    int handle = unix_socket_connect(path);
+    int handle = unix_socket_connect(path, CTL_TIMEOUT_MS);
     if (handle == -ECONNREFUSED)
         return daemon_complain(EXIT_FAILED, "ctl", "nobody serves %s; is the device running?", path);
+    if (handle == -EAGAIN)
+        return daemon_complain(EXIT_FAILED, "ctl", "no answer from %s: %s", path, strerror(ETIMEDOUT));
     if (handle < 0)
         return daemon_complain(EXIT_FAILED, "ctl", "cannot connect to %s: %s", path, unix_listener_problem(handle));
-    struct timeval timeout = {.tv_sec = CTL_TIMEOUT_S};
-    setsockopt(handle, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-    setsockopt(handle, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout));
 
     int status = EXIT_FAILED;
     char *answer = malloc(CTL_ANSWER_BYTES_MAX);

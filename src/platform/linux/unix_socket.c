@@ -17,6 +17,7 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
@@ -165,7 +166,7 @@ int unix_listener_accept(const struct unix_listener *listener)
     return errno == EINTR || errno == ECONNABORTED ? -EAGAIN : -errno;
 }
 
-int unix_socket_connect(const char *path)
+int unix_socket_connect(const char *path, unsigned timeout_ms)
 {
     struct sockaddr_un address;
     int r = unix_address(path, &address);
@@ -174,7 +175,11 @@ int unix_socket_connect(const char *path)
     int handle = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (handle < 0)
         return -errno;
-    if (connect(handle, (const struct sockaddr *)&address, sizeof(address)) < 0) {
+    /* Before connect, which waits for room in the backlog of somebody who accepts nobody. */
+    const struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
+    if (setsockopt(handle, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
+        setsockopt(handle, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0 ||
+        connect(handle, (const struct sockaddr *)&address, sizeof(address)) < 0) {
         r = -errno;
         close(handle);
         return r;

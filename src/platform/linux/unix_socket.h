@@ -29,7 +29,10 @@ const char *unix_listener_problem(int error);
 /* Take the next connection, not blocking: its handle, or -EAGAIN, or what is wrong. */
 int unix_listener_accept(const struct unix_listener *listener);
 
-/* Connect to @path; blocking in itself. The handle, or -errno. */
-int unix_socket_connect(const char *path);
+/*
+ * Connect to @path: a handle that blocks, or -errno. To connect, to send and to receive takes @timeout_ms at most, and
+ * then is EAGAIN.
+ */
+int unix_socket_connect(const char *path, unsigned timeout_ms);
 
 #endif

@@ -408,6 +408,9 @@ static void logs_what_it_writes(void **state)
     struct vhost_user_message answer;
     assert_int_equal(client_send(&client, VHOST_USER_SET_LOG_BASE, 0, &log, sizeof(log), &handle, 1), 0);
     assert_int_equal(client_receive(&client, VHOST_USER_SET_LOG_BASE, &answer), 0);
+    /* a line for it is taken, and replaced; the protocol leaves it to the back end whether to use it */
+    for (unsigned i = 0; i < 2; i++)
+        assert_int_equal(client_call_ack(&client, VHOST_USER_SET_LOG_FD, NULL, 0, &client.queues[0].error, 1), 0);
     uint64_t features = client.features | VHOST_F_LOG_ALL;
     assert_int_equal(client_call_ack(&client, VHOST_USER_SET_FEATURES, &features, 8, NULL, 0), 0);
     uint64_t offset = client.frontend_base - GUEST_BASE;
@@ -520,6 +523,23 @@ static void resets_the_device(void **state)
     client_done(&client);
 }
 
+/* What the protocol recommends, where it is not ignored: and nothing else is forgotten. */
+static void disables_all_rings_at_reset_owner(void **state)
+{
+    (void)state;
+    struct vhost_user_client client;
+    join_and_run(&client, all_features, UINT64_MAX);
+    write_then_read(&client, 0, 4, 44);
+    assert_int_equal(client_call_ack(&client, VHOST_USER_RESET_OWNER, NULL, 0, NULL, 0), 0);
+    json_t *stats = daemon_stats(&target);
+    const json_t *queue = json_array_get(json_object_get(stats, "queues"), 0);
+    assert_true(json_is_false(json_object_get(queue, "running")));
+    json_decref(stats);
+    tell_state(&client, VHOST_USER_SET_VRING_ENABLE, 0, 1);
+    write_then_read(&client, 0, 5, 55);
+    client_done(&client);
+}
+
 static void keeps_the_status_and_resets_at_zero(void **state)
 {
     (void)state;
@@ -607,6 +627,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(logs_what_it_writes),
         cmocka_unit_test(keeps_the_inflight_record_right),
         cmocka_unit_test(resets_the_device),
+        cmocka_unit_test(disables_all_rings_at_reset_owner),
         cmocka_unit_test(keeps_the_status_and_resets_at_zero),
         cmocka_unit_test(shows_needs_reset_in_the_status),
         cmocka_unit_test(serves_one_front_end_after_the_other),

@@ -147,5 +147,9 @@ if __name__ == '__main__':
         with contextlib.suppress(AttributeError):
             print(problem.detail, file=sys.stderr)
         sys.exit(1)
+    except OSError as problem:
+        print(f'demo: {problem.filename}: {problem.strerror}' if problem.filename else f'demo: {problem}',
+              file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

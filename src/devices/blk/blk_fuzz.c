@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "devices/blk/blk.h"
+#include "device_turns.h"
 #include "fake_driver.h"
 #include "fuzz_input.h"
 
@@ -322,6 +323,7 @@ static void step(struct fuzz_input *input)
     unsigned queue = code >> 7;
     uint32_t head, length;
     uint16_t where;
+    unsigned burst;
 
     switch (code & 15) {
     case 0:
@@ -336,10 +338,12 @@ static void step(struct fuzz_input *input)
     case 4:
     case 5:
         fake_driver_show(&drivers[queue]);
-        virtio_device_run(&blk.device, queue, 1u + fuzz_u8(input));
+        burst = 1u + fuzz_u8(input);
+        device_take_turns(&blk.device, queue, burst, virtio_device_run(&blk.device, queue, burst));
         break;
     case 6:
-        virtio_device_wake(&blk.device, queue, 1u + fuzz_u8(input));
+        burst = 1u + fuzz_u8(input);
+        device_take_turns(&blk.device, queue, burst, virtio_device_wake(&blk.device, queue, burst));
         break;
     case 7:
         complete_one(input);

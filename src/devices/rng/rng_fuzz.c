@@ -2,12 +2,13 @@
 /*
  * The entropy device against a hostile driver and a source that dries up, fails and comes back. The input is a list of
  * steps: the driver writes anywhere in its memory, rings included, and offers chains; time passes; the queue stops.
- * Held against it: the source is never asked for more than the cap, nor before its time after an error, and a queue
- * stops at once.
+ * Held against it: the source is never asked for more than the cap, nor before its time after an error, a queue stops
+ * at once, and none is run again for nothing.
  */
 #include <errno.h>
 
 #include "devices/rng/rng.h"
+#include "device_turns.h"
 #include "fake_driver.h"
 #include "fuzz_input.h"
 
@@ -116,6 +117,7 @@ static void step(struct fuzz_input *input)
 {
     uint8_t code = fuzz_u8(input);
     uint16_t where;
+    unsigned burst;
     uint32_t head, length;
 
     switch (code % 8) {
@@ -128,10 +130,12 @@ static void step(struct fuzz_input *input)
         break;
     case 2:
         fake_driver_show(&driver);
-        virtio_device_run(&rng.device, 0, 1u + fuzz_u8(input));
+        burst = 1u + fuzz_u8(input);
+        device_take_turns(&rng.device, 0, burst, virtio_device_run(&rng.device, 0, burst));
         break;
     case 3:
-        virtio_device_wake(&rng.device, 0, 1u + fuzz_u8(input));
+        burst = 1u + fuzz_u8(input);
+        device_take_turns(&rng.device, 0, burst, virtio_device_wake(&rng.device, 0, burst));
         break;
     case 4:
         source.mood = fuzz_u8(input);

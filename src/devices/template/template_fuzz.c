@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "devices/template/template.h"
+#include "device_turns.h"
 #include "fake_driver.h"
 #include "fuzz_input.h"
 
@@ -81,6 +82,7 @@ static void step(struct fuzz_input *input)
     uint8_t code = fuzz_u8(input);
     uint8_t bytes[16];
     uint16_t where;
+    unsigned burst;
     struct fake_piece piece;
 
     switch (code % 8) {
@@ -97,10 +99,12 @@ static void step(struct fuzz_input *input)
         break;
     case 3:
         fake_driver_show(&driver);
-        virtio_device_run(&template.device, 0, 1u + fuzz_u8(input));
+        burst = 1u + fuzz_u8(input);
+        device_take_turns(&template.device, 0, burst, virtio_device_run(&template.device, 0, burst));
         break;
     case 4:
-        virtio_device_wake(&template.device, 0, 1u + fuzz_u8(input));
+        burst = 1u + fuzz_u8(input);
+        device_take_turns(&template.device, 0, burst, virtio_device_wake(&template.device, 0, burst));
         break;
     case 5:
         sink.full = !sink.full;

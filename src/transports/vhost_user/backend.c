@@ -420,10 +420,12 @@ static void finish_reset(struct vhost_user_backend *backend)
     backend->features = 0;
     backend->features_set = false;
     backend->status = 0;
-    if (request == VHOST_USER_RESET_DEVICE)
+    if (request == VHOST_USER_RESET_DEVICE) {
+        backend_inflight_forget(backend);
         virtio_device_reset(backend->device);
-    else
+    } else {
         atomic_store(&backend->device->needs_reset, false);
+    }
 }
 
 static void finish_disconnect(struct vhost_user_backend *backend)

@@ -8,7 +8,8 @@
  * front end hands it back, or hands back what it had from our predecessor, by SET_INFLIGHT_FD. Areas lie one after the
  * other, each beginning at a multiple of 64 bytes, so that queues share no cache line. An area whose version is 0 has
  * never been used: the queue that starts with it makes it ready. Any other must be of our version and fit its place.
- * What an area says of requests is judged by virtqueue_start, which reads it.
+ * What an area says of requests is judged by virtqueue_start, which reads it. A reset of the device voids it: the
+ * heads in it name other requests, or none, in the ring that the driver lays out then.
  *
  * Front ends ask for less room than their rings need: QEMU 10 lets drivers make rings of up to 1024, and asks for a
  * record of its queue-size, by default 128. So areas are made with room for 1024 at least. A record that comes back is
@@ -133,6 +134,17 @@ struct virtq_inflight *backend_inflight(const struct vhost_user_backend *backend
     if (backend->inflight_mapping.base == NULL || index >= backend->inflight_queue_count)
         return NULL;
     return area_at(&backend->inflight_mapping, index, backend->inflight_entries);
+}
+
+void backend_inflight_forget(struct vhost_user_backend *backend)
+{
+    ASSERT(!backend_any_running(backend));
+    for (unsigned i = 0; i < backend->inflight_queue_count; i++) {
+        struct virtq_inflight *area = area_at(&backend->inflight_mapping, i, backend->inflight_entries);
+        /* One that nobody laid out has no pages yet, and needs none. */
+        if (__atomic_load_n(&area->version, __ATOMIC_RELAXED) != 0)
+            memset(area, 0, (size_t)area_bytes(backend->inflight_entries));
+    }
 }
 
 void backend_inflight_done(struct vhost_user_backend *backend)

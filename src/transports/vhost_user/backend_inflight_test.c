@@ -372,6 +372,37 @@ static void a_record_that_contradicts_itself_breaks_its_ring_alone(void **state)
     assert_int_equal(rig->queues[0].errors, 1);
 }
 
+/* Heads of before name other requests, or none, in the ring that the driver lays out then. */
+static void a_reset_of_the_device_voids_the_record(void **state)
+{
+    struct rig *rig = *state;
+    int object = rig_object(rig, 2 * AREA_BYTES);
+    struct virtq_inflight *record = area(rig, object, 0);
+    record->version = 1;
+    record->desc_num = RIG_RING_SIZE;
+    record->desc[3].inflight = 1;
+    rig_negotiate(rig);
+    assert_int_equal(rig_share(rig), 0);
+    assert_int_equal(set_inflight(rig, &two_queues, object), 0);
+    /* The recorded request loops, so it breaks the ring and is never done. */
+    fake_driver_desc(&rig->queues[0].driver, 3, RIG_DATA_0, 1, VRING_DESC_F_NEXT, 3);
+    rig_start_ring(rig, 0);
+    rig_run(rig);
+    assert_true(rig->virtqueues[0].broken);
+    assert_int_equal(count_inflight(record), 1);
+    assert_int_equal(rig_ack(rig, VHOST_USER_RESET_DEVICE, NULL, 0, -1), 0);
+    assert_int_equal(count_inflight(record), 0);
+
+    rig_negotiate(rig);
+    rig_lay_ring(rig, 0);
+    rig_start_ring(rig, 0);
+    rig_offer(rig, 0, RIG_DATA_0);
+    rig_kick(rig, 0);
+    assert_int_equal(rig_used(rig, 0), 1);
+    assert_int_equal(rig->virtqueues[0].popped_total, 1);
+    assert_int_equal(rig_get_base(rig, 0), 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -391,6 +422,7 @@ int main(void)
         TEST(a_stopped_ring_goes_on_with_the_same_record),
         TEST(a_successor_takes_up_what_its_predecessor_had_in_flight),
         TEST(a_record_that_contradicts_itself_breaks_its_ring_alone),
+        TEST(a_reset_of_the_device_voids_the_record),
     };
     return cmocka_run_group_tests_name("backend_inflight", tests, NULL, NULL);
 }

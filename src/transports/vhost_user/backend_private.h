@@ -97,6 +97,8 @@ int backend_get_inflight(struct vhost_user_backend *backend, struct vhost_user_m
 int backend_set_inflight(struct vhost_user_backend *backend, struct vhost_user_message *message);
 /* The record of ring @index, or NULL. */
 struct virtq_inflight *backend_inflight(const struct vhost_user_backend *backend, unsigned index);
+/* The device is reset, and no ring runs: what the record says was in flight is no more. */
+void backend_inflight_forget(struct vhost_user_backend *backend);
 void backend_inflight_done(struct vhost_user_backend *backend);
 
 #endif

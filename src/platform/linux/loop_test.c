@@ -345,6 +345,27 @@ static void messages_arrive_in_order_and_once_though_posted_twice(void **state)
     assert_string_equal(story, "abz");
 }
 
+static void deliver_thrice(struct loop_message *message)
+{
+    tell('m');
+    if (strlen(story) < 3)
+        loop_post(&loop, message);
+    else
+        loop_stop(&loop);
+}
+
+static void a_message_may_be_posted_again_once_it_has_been_delivered(void **state)
+{
+    (void)state;
+    struct loop_message message = {.deliver = deliver_thrice};
+    struct letter_timer end = {.timer.expired = expire, .letter = 'z', .left = 1};
+    loop_timer_set(&loop, &end.timer, loop_now_ns() + 30000000000u); /* or it would wait for ever */
+    loop_post(&loop, &message);
+    assert_int_equal(loop_run(&loop), 0);
+    loop_timer_set(&loop, &end.timer, 0);
+    assert_string_equal(story, "mmm");
+}
+
 struct stuck {
     struct loop_message message;
     int handle;
@@ -398,6 +419,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(an_idle_loop_wakes_for_nothing_but_its_calls, set_up, tear_down),
         cmocka_unit_test_setup_teardown(messages_arrive_in_order_and_once_though_posted_twice, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_message_may_be_posted_again_once_it_has_been_delivered, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_call_gets_through_to_a_thread_that_hangs_in_a_write, set_up, tear_down),
     };
     return cmocka_run_group_tests_name("loop", tests, NULL, NULL);

@@ -180,6 +180,7 @@ static void takes_pipes_as_lines(void **state)
     /* Nobody at the other ends any more: no kick comes, no call arrives, and nothing else happens. */
     close(kick[1]);
     close(call[0]);
+    expect_an_idle_loop(fixture);
     uint16_t base;
     assert_int_equal(client_stop_queue(&fixture->client, 0, &base), 0);
     assert_int_equal(base, 3);

@@ -45,6 +45,19 @@ static unsigned open_handles(void)
     return count;
 }
 
+/* Mappings of a front end's memory in this process. */
+static unsigned guest_mappings(void)
+{
+    char line[512];
+    unsigned count = 0;
+    FILE *maps = fopen("/proc/self/maps", "re");
+    assert_non_null(maps);
+    while (fgets(line, sizeof(line), maps))
+        count += strstr(line, "memfd:") != NULL;
+    fclose(maps);
+    return count;
+}
+
 static void ended(void *context)
 {
     struct fixture *fixture = context;
@@ -147,6 +160,7 @@ void finish(struct fixture *fixture)
         assert_int_equal(access(fixture->path, F_OK), -1);
         assert_int_equal(rmdir(fixture->folder), 0);
     }
+    assert_int_equal(guest_mappings(), 0);
     assert_int_equal(open_handles(), fixture->handles_before);
     free(fixture);
 }

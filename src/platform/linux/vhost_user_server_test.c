@@ -121,6 +121,28 @@ static void hangs_up_on_more_descriptors_than_a_message_has_and_closes_them(void
 }
 #endif
 
+static void hangs_up_on_a_memory_table_with_one_descriptor_too_many(void **state)
+{
+    (void)state;
+    struct fixture *fixture = given_a_server(false);
+    struct vhost_user_memory_table table = {.region_count = VHOST_USER_TABLE_REGIONS_MAX};
+    int handles[VHOST_USER_TABLE_REGIONS_MAX + 1];
+    for (unsigned i = 0; i <= VHOST_USER_TABLE_REGIONS_MAX; i++)
+        handles[i] = fixture->client.memory_handle;
+    for (unsigned i = 0; i < VHOST_USER_TABLE_REGIONS_MAX; i++)
+        table.regions[i] =
+            (struct vhost_user_region){GUEST_BASE + 4096 * i, 4096, fixture->client.frontend_base + 4096 * i, 4096 * i};
+    connect_client(fixture);
+    negotiate(fixture);
+    assert_int_equal(client_call_ack(&fixture->client, VHOST_USER_SET_MEM_TABLE, &table, sizeof(table), handles,
+                                     VHOST_USER_TABLE_REGIONS_MAX),
+                     0);
+    client_send(&fixture->client, VHOST_USER_SET_MEM_TABLE, 0, &table, sizeof(table), handles,
+                VHOST_USER_TABLE_REGIONS_MAX + 1);
+    expect_hang_up(fixture);
+    finish(fixture);
+}
+
 static void closes_descriptors_of_a_message_that_never_became_whole(void **state)
 {
     (void)state;
@@ -233,19 +255,43 @@ static void keeps_an_answer_that_the_front_end_does_not_take_yet(void **state)
     finish(fixture);
 }
 
+/* Send @size bytes of @ask again and again, until the server has stopped reading. */
+static void ask_until_full(struct fixture *fixture, const void *ask, size_t size)
+{
+    assert_int_equal(fcntl(fixture->client.socket, F_SETFL, O_NONBLOCK), 0);
+    for (unsigned full = 0; full < 20;) {
+        if (send(fixture->client.socket, ask, size, MSG_NOSIGNAL) < 0) {
+            full++;
+            usleep(1000);
+        }
+    }
+}
+
 static void goes_on_when_the_front_end_leaves_with_answers_waiting(void **state)
 {
     (void)state;
     struct fixture *fixture = given_a_server(false);
     const struct vhost_user_header ask = {VHOST_USER_GET_FEATURES, VHOST_USER_VERSION, 0};
     connect_client(fixture);
-    assert_int_equal(fcntl(fixture->client.socket, F_SETFL, O_NONBLOCK), 0);
-    for (unsigned full = 0; full < 20;) {
-        if (send(fixture->client.socket, &ask, sizeof(ask), MSG_NOSIGNAL) < 0) {
-            full++;
-            usleep(1000);
-        }
-    }
+    ask_until_full(fixture, &ask, sizeof(ask));
+    client_disconnect(&fixture->client);
+    expect_service(fixture);
+    finish(fixture);
+}
+
+static void closes_the_descriptor_of_an_answer_that_was_never_taken(void **state)
+{
+    (void)state;
+    struct fixture *fixture = given_a_server(false);
+    struct {
+        struct vhost_user_header header;
+        uint8_t payload[VHOST_USER_INFLIGHT_BYTES];
+    } ask = {.header = {VHOST_USER_GET_INFLIGHT_FD, VHOST_USER_VERSION, VHOST_USER_INFLIGHT_BYTES}};
+    struct vhost_user_inflight inflight = {.queue_count = 1, .queue_size = RING_SIZE};
+    memcpy(ask.payload, &inflight, sizeof(ask.payload));
+    connect_client(fixture);
+    assert_int_equal(client_negotiate(&fixture->client, FEATURES, VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD), 0);
+    ask_until_full(fixture, &ask, sizeof(ask));
     client_disconnect(&fixture->client);
     expect_service(fixture);
     finish(fixture);
@@ -331,6 +377,7 @@ int main(void)
 #ifndef TEST_IN_USER_EMULATION
         cmocka_unit_test(hangs_up_on_more_descriptors_than_a_message_has_and_closes_them),
 #endif
+        cmocka_unit_test(hangs_up_on_a_memory_table_with_one_descriptor_too_many),
         cmocka_unit_test(closes_descriptors_of_a_message_that_never_became_whole),
         cmocka_unit_test(hangs_up_on_what_is_no_message),
         cmocka_unit_test(survives_a_front_end_that_cuts_off_its_memory),
@@ -338,6 +385,7 @@ int main(void)
         cmocka_unit_test(maps_memory_at_any_offset_of_its_file),
         cmocka_unit_test(keeps_an_answer_that_the_front_end_does_not_take_yet),
         cmocka_unit_test(goes_on_when_the_front_end_leaves_with_answers_waiting),
+        cmocka_unit_test(closes_the_descriptor_of_an_answer_that_was_never_taken),
         cmocka_unit_test(a_front_end_that_finds_no_descriptor_left_is_accepted_later),
         cmocka_unit_test(the_next_front_end_waits_for_its_turn),
         cmocka_unit_test(stops_under_a_front_end_that_is_connected),

@@ -63,7 +63,7 @@ int backend_get_inflight(struct vhost_user_backend *backend, struct vhost_user_m
     int handle;
     r = backend->port->class->shared_memory(backend->port, bytes, &handle);
     if (r < 0)
-        return r;
+        return backend_wrong(backend, r, "no memory to be had for a record");
 
     reply.payload.inflight = (struct vhost_user_inflight){
         .mmap_size = bytes,

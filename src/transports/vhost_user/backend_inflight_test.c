@@ -108,6 +108,7 @@ static void an_area_that_cannot_be_had_is_answered_with_size_zero(void **state)
     get_inflight(rig, 1, 16, VHOST_USER_INFLIGHT_BYTES, &reply);
     assert_int_equal(reply.message.header.size, VHOST_USER_INFLIGHT_BYTES);
     assert_int_equal(reply.message.payload.inflight.mmap_size, 0);
+    assert_non_null(rig->backend.refused_reason);
 }
 
 static void an_area_without_its_feature_is_answered_with_size_zero(void **state)

@@ -567,11 +567,14 @@ class ControlSocket(Case):
     def test_more_clients_than_there_is_room_for_push_out_the_quietest(self):
         self.serve()
         clients = [self.control() for _ in range(8)]
-        for client in clients[1:]:
-            self.assertTrue(client.ask(command='stats')['ok'])
+        quiet = clients[3]
+        for talking in (clients, [client for client in clients if client is not quiet]):
+            for client in talking:
+                self.assertTrue(client.ask(command='stats')['ok'])
         with self.control() as last:
             self.assertTrue(last.ask(command='stats')['ok'])
-        self.assertIsNone(clients[0].hear())
+            self.assertIsNone(quiet.hear())
+            self.assertTrue(clients[0].ask(command='stats')['ok'])
         for client in clients:
             client.__exit__()
 

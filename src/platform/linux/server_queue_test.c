@@ -159,6 +159,24 @@ static void leaves_no_kick_behind_for_the_front_end_to_find(void **state)
     finish(fixture);
 }
 
+static void a_call_line_that_comes_late_hears_of_what_was_before(void **state)
+{
+    (void)state;
+    struct fixture *fixture = given_a_server(true);
+    connect_client(fixture);
+    start_queue(fixture);
+    set_line(fixture, VHOST_USER_SET_VRING_CALL, VHOST_USER_VRING_NO_FD, -1);
+    offer_buffer(fixture);
+    assert_int_equal(client_kick(&fixture->client, 0), 0);
+    wait_until_used(fixture);
+    int call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    uint64_t count;
+    set_line(fixture, VHOST_USER_SET_VRING_CALL, 0, call);
+    assert_int_equal(read(call, &count, sizeof(count)), sizeof(count));
+    close(call);
+    finish(fixture);
+}
+
 static void takes_pipes_as_lines(void **state)
 {
     (void)state;
@@ -217,6 +235,7 @@ int main(void)
         cmocka_unit_test(a_dry_source_that_cannot_be_waited_for_is_asked_again),
         cmocka_unit_test(a_rate_limit_is_kept_by_a_timer),
         cmocka_unit_test(leaves_no_kick_behind_for_the_front_end_to_find),
+        cmocka_unit_test(a_call_line_that_comes_late_hears_of_what_was_before),
         cmocka_unit_test(takes_pipes_as_lines),
         cmocka_unit_test(a_call_line_that_is_full_holds_up_nothing),
     };

@@ -119,7 +119,6 @@ static void hangs_up_on_more_descriptors_than_a_message_has_and_closes_them(void
     expect_service(fixture);
     finish(fixture);
 }
-#endif
 
 static void hangs_up_on_a_memory_table_with_one_descriptor_too_many(void **state)
 {
@@ -142,6 +141,7 @@ static void hangs_up_on_a_memory_table_with_one_descriptor_too_many(void **state
     expect_hang_up(fixture);
     finish(fixture);
 }
+#endif
 
 static void closes_descriptors_of_a_message_that_never_became_whole(void **state)
 {
@@ -376,8 +376,8 @@ int main(void)
         cmocka_unit_test(understands_a_message_that_comes_byte_by_byte),
 #ifndef TEST_IN_USER_EMULATION
         cmocka_unit_test(hangs_up_on_more_descriptors_than_a_message_has_and_closes_them),
-#endif
         cmocka_unit_test(hangs_up_on_a_memory_table_with_one_descriptor_too_many),
+#endif
         cmocka_unit_test(closes_descriptors_of_a_message_that_never_became_whole),
         cmocka_unit_test(hangs_up_on_what_is_no_message),
         cmocka_unit_test(survives_a_front_end_that_cuts_off_its_memory),

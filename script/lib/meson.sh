@@ -6,15 +6,21 @@
 #
 # A folder set up with the same options is left alone; one set up otherwise, or only half, is made anew.
 
-meson_configure()
+# meson_configured FOLDER OPTION...: is it set up with these?
+meson_configured()
 {
     meson_folder=$1
     shift
     meson_stamp="${CC:-cc} $*"
-    if [ -f "$meson_folder/build.ninja" ] && [ "$(cat "$meson_folder/options.stamp" 2>/dev/null)" = "$meson_stamp" ]
-    then
+    [ -f "$meson_folder/build.ninja" ] && [ "$(cat "$meson_folder/options.stamp" 2>/dev/null)" = "$meson_stamp" ]
+}
+
+meson_configure()
+{
+    if meson_configured "$@"; then
         return 0
     fi
+    shift
     rm -rf "$meson_folder"
     meson setup "$meson_folder" "$@" || return 1
     printf '%s\n' "$meson_stamp" >"$meson_folder/options.stamp"

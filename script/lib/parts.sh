@@ -102,7 +102,7 @@ build_quietly()
     (
         # Two jobs may want the same folder.
         flock 8
-        CC=$(build_compiler "$1") meson_configure "build-test/$1" "${options[@]}" && ninja -C "build-test/$1"
+        CC=$(build_compiler "$1") meson_configure "build-test/$1" --werror "${options[@]}" && ninja -C "build-test/$1"
     ) 8>"build-test/$1.lock"
 }
 

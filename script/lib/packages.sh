@@ -24,6 +24,7 @@ build  binutils                 ar and nm, for the library and the purity check
 test   libcmocka-dev            unit tests
 test   clang                    the second compiler, sanitizers
 test   libclang-rt-dev          run-time of the sanitizers and of libFuzzer
+test   qemu-utils               image locks are tried against QEMU's own
 test   llvm                     readable sanitizer reports
 cover  gcovr                    line coverage
 smoke  qemu-system-x86          boots the kernel-less smoke image

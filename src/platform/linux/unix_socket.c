@@ -176,7 +176,7 @@ int unix_socket_connect(const char *path, unsigned timeout_ms)
     if (handle < 0)
         return -errno;
     /* Before connect, which waits for room in the backlog of somebody who accepts nobody. */
-    const struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
+    const struct timeval timeout = {.tv_sec = timeout_ms / 1000, .tv_usec = (suseconds_t)(timeout_ms % 1000) * 1000};
     if (setsockopt(handle, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) < 0 ||
         setsockopt(handle, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout)) < 0 ||
         connect(handle, (const struct sockaddr *)&address, sizeof(address)) < 0) {

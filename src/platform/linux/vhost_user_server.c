@@ -21,6 +21,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "platform/linux/shared_mapping.h"
@@ -360,6 +361,11 @@ int vhost_user_server_adopt(struct vhost_user_server *server, int handle)
         r = server_socket_option(handle, SO_ACCEPTCONN, &listening);
     if (r == 0 && (domain != AF_UNIX || type != SOCK_STREAM))
         r = -EPROTOTYPE;
+    /* Nobody is at its other end, nor can come: the server would wait in vain. One that has gone meanwhile is known. */
+    struct sockaddr_un peer;
+    socklen_t length = sizeof(peer);
+    if (r == 0 && !listening && getpeername(handle, (struct sockaddr *)&peer, &length) < 0)
+        r = -errno;
     /* accept must not wait for a connection that was given up; all else is asked not to wait call by call. */
     if (r == 0 && (fcntl(handle, F_SETFD, FD_CLOEXEC) < 0 || (listening && fcntl(handle, F_SETFL, O_NONBLOCK) < 0)))
         r = -errno;

@@ -66,7 +66,8 @@ int vhost_user_server_listen(struct vhost_user_server *server, const struct unix
 
 /*
  * Serve at @handle, which was inherited and is taken over: a listening socket as above, a connected one until its front
- * end goes. -ENOTSOCK, -EPROTOTYPE: it is no Unix stream socket. The handle is closed on failure.
+ * end goes. -ENOTSOCK, -EPROTOTYPE: it is no Unix stream socket; -ENOTCONN: nobody is at its other end. The handle is
+ * closed on failure.
  */
 int vhost_user_server_adopt(struct vhost_user_server *server, int handle);
 

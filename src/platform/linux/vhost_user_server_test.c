@@ -76,6 +76,16 @@ static void refuses_to_adopt_what_is_no_stream_socket(void **state)
     finish(fixture);
 }
 
+static void refuses_to_adopt_a_socket_that_nobody_is_or_will_be_at(void **state)
+{
+    (void)state;
+    struct fixture *fixture = given_a_server(false);
+    int handle = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(vhost_user_server_adopt(&fixture->server, handle), -ENOTCONN);
+    assert_int_equal(fcntl(handle, F_GETFD), -1); /* closed */
+    finish(fixture);
+}
+
 static void understands_a_message_that_comes_byte_by_byte(void **state)
 {
     (void)state;
@@ -373,6 +383,7 @@ int main(void)
         cmocka_unit_test(ends_when_the_front_end_of_a_connected_socket_is_gone),
         cmocka_unit_test(adopts_a_listening_socket_and_leaves_its_file_alone),
         cmocka_unit_test(refuses_to_adopt_what_is_no_stream_socket),
+        cmocka_unit_test(refuses_to_adopt_a_socket_that_nobody_is_or_will_be_at),
         cmocka_unit_test(understands_a_message_that_comes_byte_by_byte),
 #ifndef TEST_IN_USER_EMULATION
         cmocka_unit_test(hangs_up_on_more_descriptors_than_a_message_has_and_closes_them),

@@ -6,6 +6,7 @@
 
 #include "devices/blk/blk.h"
 #include "platform/linux/blk_backend.h"
+#include "platform/linux/short_text.h"
 #include "programs/command.h"
 #include "programs/daemon.h"
 
@@ -94,19 +95,19 @@ static int blk_resize_command(void *context, bool may_shrink, uint64_t *ret_byte
     }
     int r = disk_image_refresh_size(&command->image, &bytes);
     if (r < 0) {
-        snprintf(error, error_bytes, "cannot find out the size of %s: %s", command->path, strerror(-r));
+        snprintf(error, error_bytes, "cannot find out the size of %s: %s", SHORTENED(command->path), strerror(-r));
         return r;
     }
     /* As the guest is shown it: in whole blocks. */
     bytes = align_down(bytes, command->blk.options.block_bytes);
     if (bytes == 0) {
         snprintf(error, error_bytes, "%s is shorter than one block of %u bytes, and a disk has at least one",
-                 command->path, command->blk.options.block_bytes);
+                 SHORTENED(command->path), command->blk.options.block_bytes);
         return -EINVAL;
     }
     if (bytes < before && !may_shrink) {
         snprintf(error, error_bytes, "%s has shrunk from %llu to %llu bytes; --shrink takes that away from the guest",
-                 command->path, (unsigned long long)before, (unsigned long long)bytes);
+                 SHORTENED(command->path), (unsigned long long)before, (unsigned long long)bytes);
         return -EINVAL;
     }
     *ret_bytes = bytes;
@@ -148,7 +149,7 @@ static int blk_serve(struct blk_command *command)
     const struct blk_options options = blk_device_options(command);
     if (command->block_size == 1 && options.block_bytes != VIRTIO_BLK_SECTOR_BYTES)
         return daemon_complain(EXIT_FAILED, "blk", "--block-size=512: %s has blocks of %u; leave the option out",
-                               command->path, options.block_bytes);
+                               SHORTENED(command->path), options.block_bytes);
     int r = blk_init(&command->blk, command->device_queues.queues, (uint16_t)command->queues, command->backend.port,
                      &options);
     if (r < 0)
@@ -221,8 +222,8 @@ static int blk_check(const struct blk_command *command)
     if (command->path && command->null_bytes != 0)
         return daemon_complain(EXIT_WRONG_USE, "blk", "--blk-file and --blk-null are both given; choose one");
     if (command->serial && strlen(command->serial) > VIRTIO_BLK_ID_BYTES)
-        return daemon_complain(EXIT_WRONG_USE, "blk", "--serial=%s: give at most %d characters", command->serial,
-                               VIRTIO_BLK_ID_BYTES);
+        return daemon_complain(EXIT_WRONG_USE, "blk", "--serial=%s: give at most %d characters",
+                               SHORTENED(command->serial), VIRTIO_BLK_ID_BYTES);
     if (command->size_max != 0 && command->size_max % VIRTIO_BLK_SECTOR_BYTES != 0)
         return daemon_complain(EXIT_WRONG_USE, "blk", "--size-max=%llu: give a multiple of %d",
                                (unsigned long long)command->size_max, VIRTIO_BLK_SECTOR_BYTES);

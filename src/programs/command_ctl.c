@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "platform/linux/short_text.h"
 #include "platform/linux/unix_socket.h"
 #include "programs/command.h"
 #include "programs/daemon.h"
@@ -123,15 +124,29 @@ static int ctl_show(const char *text, bool as_json)
     return status;
 }
 
+static const char *ctl_no_answer(int error)
+{
+    switch (error) {
+    case -ECONNRESET:
+    case -EPIPE:
+        return "it hangs up; is it the --control-path of a device, and not its --socket-path?";
+    case -ETIMEDOUT:
+        return "Connection timed out; the device hangs, or serves somebody else there: see whether it still runs";
+    case -EMSGSIZE:
+        return "what comes is too long; is it the --control-path of a device?";
+    default:
+        return strerror(-error);
+    }
+}
+
 static int ctl_ask(const char *path, const json_t *command, bool as_json)
 {
     int handle = unix_socket_connect(path, CTL_TIMEOUT_MS);
-    if (handle == -ECONNREFUSED)
-        return daemon_complain(EXIT_FAILED, "ctl", "nobody serves %s; is the device running?", path);
+    const char *shown = SHORTENED(path);
     if (handle == -EAGAIN)
-        return daemon_complain(EXIT_FAILED, "ctl", "no answer from %s: %s", path, strerror(ETIMEDOUT));
+        return daemon_complain(EXIT_FAILED, "ctl", "no answer from %s: %s", shown, ctl_no_answer(-ETIMEDOUT));
     if (handle < 0)
-        return daemon_complain(EXIT_FAILED, "ctl", "cannot connect to %s: %s", path, unix_listener_problem(handle));
+        return daemon_complain(EXIT_FAILED, "ctl", "cannot connect to %s: %s", shown, unix_socket_problem(handle));
 
     int status = EXIT_FAILED;
     char *answer = malloc(CTL_ANSWER_BYTES_MAX);
@@ -139,7 +154,7 @@ static int ctl_ask(const char *path, const json_t *command, bool as_json)
     if (r == 0)
         r = ctl_receive(handle, answer, CTL_ANSWER_BYTES_MAX);
     if (r < 0)
-        daemon_complain(0, "ctl", "no answer from %s: %s", path, strerror(-r));
+        daemon_complain(0, "ctl", "no answer from %s: %s", shown, ctl_no_answer(r));
     else
         status = ctl_show(answer, as_json);
     free(answer);
@@ -174,7 +189,8 @@ int command_ctl(int count, char **arguments)
     for (size_t i = 0; i < ARRAY_SIZE(ctl_commands); i++)
         known = known || strcmp(words[1], ctl_commands[i]) == 0;
     if (!known)
-        return daemon_complain(EXIT_WRONG_USE, "ctl", "unknown command %s; there are stats, resize and quit", words[1]);
+        return daemon_complain(EXIT_WRONG_USE, "ctl", "unknown command %s; there are stats, resize and quit",
+                               SHORTENED(words[1]));
 
     json_t *command = json_pack("{s:s}", "command", words[1]);
     if (command && shrink)

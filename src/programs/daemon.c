@@ -17,6 +17,8 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "platform/linux/short_text.h"
+
 /* Who may open the control socket may stop the device: the owner alone. */
 #define DAEMON_CONTROL_MODE 0600
 /* The umask decides about front ends, as it does for QEMU's own sockets. */
@@ -131,7 +133,7 @@ static int daemon_open_listener(struct daemon *daemon, const char *path, mode_t 
 {
     int r = unix_listener_open(listener, path, mode);
     if (r < 0)
-        daemon_complain(0, daemon->device->name, "cannot listen at %s: %s", path, unix_listener_problem(r));
+        daemon_complain(0, daemon->device->name, "cannot listen at %s: %s", SHORTENED(path), unix_listener_problem(r));
     return r;
 }
 
@@ -163,8 +165,9 @@ static int daemon_attach(struct daemon *daemon)
     }
     r = vhost_user_server_adopt(&daemon->server, (int)options->handle);
     if (r < 0)
-        daemon_complain(0, daemon->device->name, "cannot serve at --fd=%llu: %s; it must be a Unix stream socket",
-                        (unsigned long long)options->handle, strerror(-r));
+        daemon_complain(0, daemon->device->name, "cannot serve at --fd=%llu: %s; %s",
+                        (unsigned long long)options->handle, strerror(-r),
+                        r == -ENOTCONN ? "hand it down connected or listening" : "it must be a Unix stream socket");
     return r;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "platform/linux/short_text.h"
 #include "programs/command.h"
 #include "programs/daemon.h"
 
@@ -70,5 +71,5 @@ int main(int count, char **arguments)
         if (strcmp(name, commands[i].name) == 0)
             return finish(commands[i].run(count - 2, arguments + 2));
     }
-    return daemon_complain(EXIT_WRONG_USE, "", "unknown command %s; there are blk, rng and ctl", name);
+    return daemon_complain(EXIT_WRONG_USE, "", "unknown command %s; there are blk, rng and ctl", SHORTENED(name));
 }

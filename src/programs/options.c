@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "platform/linux/short_text.h"
+
 /* Where help texts begin. */
 #define OPTIONS_HELP_COLUMN 30
 
@@ -66,12 +68,12 @@ static int options_set_number(struct option *option, const char *text, char *err
     if (bytes)
         return options_fail(error, error_bytes,
                             "--%s=%s: give a number of bytes of at least %llu, with K, M, G or T if you like",
-                            option->name, text, (unsigned long long)option->minimum);
+                            option->name, SHORTENED(text), (unsigned long long)option->minimum);
     if (option->maximum == UINT64_MAX)
-        return options_fail(error, error_bytes, "--%s=%s: give a whole number of at least %llu", option->name, text,
-                            (unsigned long long)option->minimum);
-    return options_fail(error, error_bytes, "--%s=%s: give a whole number from %llu to %llu", option->name, text,
-                        (unsigned long long)option->minimum, (unsigned long long)option->maximum);
+        return options_fail(error, error_bytes, "--%s=%s: give a whole number of at least %llu", option->name,
+                            SHORTENED(text), (unsigned long long)option->minimum);
+    return options_fail(error, error_bytes, "--%s=%s: give a whole number from %llu to %llu", option->name,
+                        SHORTENED(text), (unsigned long long)option->minimum, (unsigned long long)option->maximum);
 }
 
 static int options_set_choice(struct option *option, const char *text, char *error, size_t error_bytes)
@@ -86,7 +88,7 @@ static int options_set_choice(struct option *option, const char *text, char *err
         int added = snprintf(list + used, sizeof(list) - used, "%s%s", i > 0 ? ", " : "", option->choices[i]);
         used = size_min(used + (size_t)added, sizeof(list) - 1);
     }
-    return options_fail(error, error_bytes, "--%s=%s: choose one of %s", option->name, text, list);
+    return options_fail(error, error_bytes, "--%s=%s: choose one of %s", option->name, SHORTENED(text), list);
 }
 
 static int options_set(struct option *option, const char *text, char *error, size_t error_bytes)
@@ -126,17 +128,20 @@ static int options_take(struct option *options, size_t option_count, char **argu
     size_t length = equals ? (size_t)(equals - name) : strlen(name);
     struct option *option = options_find(options, option_count, name, length);
     if (!option)
-        return options_fail(error, error_bytes, "unknown option --%.*s; --help lists those there are", (int)length,
-                            name);
+        return options_fail(error, error_bytes, "unknown option --%.*s; --help lists those there are",
+                            (int)size_min(length, SHORT_TEXT_MAX), name);
     const char *text = equals ? equals + 1 : NULL;
     if (option->kind == OPTION_FLAG && text)
-        return options_fail(error, error_bytes, "--%s takes no value; leave out \"=%s\"", option->name, text);
+        return options_fail(error, error_bytes, "--%s takes no value; leave out \"=%s\"", option->name,
+                            SHORTENED(text));
     if (option->kind != OPTION_FLAG && !text) {
         if (*index + 1 >= count)
             return options_fail(error, error_bytes, "--%s needs a value; give it as --%s=%s", option->name,
                                 option->name, option->argument);
         text = arguments[++*index];
     }
+    if (option->given)
+        return options_fail(error, error_bytes, "--%s is given twice; choose one", option->name);
     option->given = true;
     return options_set(option, text, error, error_bytes);
 }
@@ -159,9 +164,11 @@ int options_parse(struct option *options, size_t option_count, char **arguments,
             continue;
         }
         if (!only_words && argument[0] == '-' && argument[1] != '\0')
-            return options_fail(error, error_bytes, "unknown option %s; --help lists those there are", argument);
+            return options_fail(error, error_bytes, "unknown option %s; --help lists those there are",
+                                SHORTENED(argument));
         if (word_count == words_max)
-            return options_fail(error, error_bytes, "\"%s\" is not understood; --help says what is", argument);
+            return options_fail(error, error_bytes, "\"%s\" is not understood; --help says what is",
+                                SHORTENED(argument));
         words[word_count++] = argument;
     }
     return word_count;

@@ -73,12 +73,31 @@ static void the_value_of_an_option_may_look_like_an_option(void **state)
     assert_false(values.flag);
 }
 
-static void the_last_of_several_values_counts(void **state)
+static void refuses_an_option_that_is_given_twice(void **state)
 {
     (void)state;
     struct values values;
-    assert_int_equal(parse(&values, "--number=1", "--number=64", NULL), 0);
-    assert_int_equal(values.number, 64);
+    assert_int_equal(parse(&values, "--number=1", "--number=64", NULL), -EINVAL);
+    assert_string_equal(values.error, "--number is given twice; choose one");
+    assert_int_equal(parse(&values, "--flag", "--flag", NULL), -EINVAL);
+}
+
+static void what_is_long_is_shown_by_its_beginning_and_its_end(void **state)
+{
+    (void)state;
+    struct values values;
+    char text[5000];
+    memset(text, 'x', sizeof(text));
+    memcpy(text, "--colour=begin", 14);
+    strcpy(text + sizeof(text) - 4, "end");
+    char *arguments[] = {text};
+    fill(&values);
+    assert_int_equal(options_parse(values.table, ARRAY_SIZE(values.table), arguments, 1, values.words, 2, values.error,
+                                   sizeof(values.error)),
+                     -EINVAL);
+    assert_non_null(strstr(values.error, "--colour=begin"));
+    assert_non_null(strstr(values.error, "end: choose one of red, green"));
+    assert_true(strlen(values.error) < 200);
 }
 
 static void gives_back_the_words_and_takes_all_for_words_after_two_dashes(void **state)
@@ -181,7 +200,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(takes_values_behind_an_equals_sign_or_as_the_next_argument),
         cmocka_unit_test(the_value_of_an_option_may_look_like_an_option),
-        cmocka_unit_test(the_last_of_several_values_counts),
+        cmocka_unit_test(refuses_an_option_that_is_given_twice),
+        cmocka_unit_test(what_is_long_is_shown_by_its_beginning_and_its_end),
         cmocka_unit_test(gives_back_the_words_and_takes_all_for_words_after_two_dashes),
         cmocka_unit_test(refuses_numbers_out_of_range_and_leaves_the_value_alone),
         cmocka_unit_test(refuses_what_is_no_option_and_says_its_name_alone),

@@ -67,6 +67,21 @@ class WrongUse(Case):
             with self.subTest(argument):
                 self.refused(2, [argument, 'choose one of'], 'blk', argument)
 
+    def test_an_option_that_is_given_twice(self):
+        for option in ('--blk-file=/x', '--read-only', '--queues=2', '--engine=plain'):
+            with self.subTest(option):
+                self.refused(2, [option.split('=', maxsplit=1)[0], 'given twice'], 'blk', option, option)
+
+    def test_a_path_of_thousands_of_characters_leaves_room_for_what_is_wrong(self):
+        path = '/' + 5000 * 'x' + '/end'
+        for words, arguments in (('107 bytes', ('rng', '--socket-path', path)),
+                                 ('too long', ('blk', '--socket-path=/x', '--blk-file', path)),
+                                 ('too long', ('rng', '--socket-path=/x', '--source', path)),
+                                 ('107 bytes', ('ctl', path, 'stats'))):
+            with self.subTest(arguments[0]):
+                said = self.refused(1, ['/xxx', 'xxx/end', words], *arguments)
+                self.assertLess(len(said), 512)
+
     def test_no_attachment(self):
         self.refused(2, ['--socket-path=PATH or --fd=N'], 'rng')
         self.refused(2, ['--socket-path=PATH or --fd=N'], 'blk', '--blk-null=1M')
@@ -242,14 +257,15 @@ class Sockets(Case):
         self.start_listening('rng', socket_name=name)
 
     def test_a_folder_that_is_not_there(self):
-        self.refuse(['/nonexistent/socket', 'No such file'], '/nonexistent/socket')
+        self.refuse(['/nonexistent/socket', 'No such file', 'create the folder'], '/nonexistent/socket')
 
     def test_a_folder_where_we_may_not_write(self):
-        self.refuse(['Permission denied', self.path('socket')], self.path('socket'), **self.as_nobody())
+        self.refuse(['Permission denied', 'run as', self.path('socket')], self.path('socket'), **self.as_nobody())
 
     def test_a_file_that_is_no_socket_is_left_alone(self):
         path = self.image('precious')
-        self.refuse(['precious', 'no socket'], path)
+        said = self.refuse(['precious', 'no socket', 'choose another path'], path)
+        self.assertNotIn('remove', said)
         self.assertEqual(os.path.getsize(path), 1 << 20)
         self.refuse(['no socket'], self.folder)
 
@@ -309,6 +325,21 @@ class Sockets(Case):
     def test_an_inherited_handle_that_is_no_socket(self):
         self.refused(1, ['--fd=0', 'socket'], 'rng', '--fd=0')
         self.refused(1, ['--fd=1000', 'Bad file'], 'rng', '--fd=1000')
+
+    def test_an_inherited_socket_at_which_nobody_is_or_can_come(self):
+        for name in (None, self.path('bound')):
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lonely:
+                if name:
+                    lonely.bind(name)
+                self.refused(1, [f'--fd={lonely.fileno()}', 'not connected', 'connected or listening'], 'rng',
+                             f'--fd={lonely.fileno()}', pass_fds=[lonely.fileno()])
+
+    def test_a_connected_handle_whose_front_end_has_gone_already_is_no_error(self):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.close()
+            daemon = self.start('rng', f'--fd={theirs.fileno()}', pass_fds=[theirs.fileno()])
+        self.ends(daemon)
 
     def test_an_inherited_handle_that_is_not_there_is_not_mistaken_for_one_of_ours(self):
         for number in range(3, 12):
@@ -422,7 +453,7 @@ class ControlSocket(Case):
         return done
 
     def test_ctl_against_nothing(self):
-        self.refused(1, ['/nonexistent', 'No such file'], 'ctl', '/nonexistent', 'stats')
+        self.refused(1, ['/nonexistent', 'No such file', '--control-path'], 'ctl', '/nonexistent', 'stats')
         self.refused(1, [self.image()], 'ctl', self.path('disk.img'), 'stats')
 
     def test_ctl_against_a_stale_socket(self):
@@ -438,6 +469,10 @@ class ControlSocket(Case):
             with self.background_ctl() as ctl:
                 listener.accept()[0].close()
                 self.assertEqual(ctl.wait(), 1)
+
+    def test_ctl_against_the_socket_for_front_ends(self):
+        self.start_listening('rng')
+        self.refused(1, ['no answer', '--control-path'], 'ctl', self.path('socket'), 'stats')
 
     def background_ctl(self):
         return subprocess.Popen([self.program, 'ctl', self.path('control'), 'stats'], stderr=subprocess.DEVNULL)

@@ -24,6 +24,7 @@
 #include "platform/linux/clock.h"
 #include "platform/linux/disk_format.h"
 #include "platform/linux/disk_lock.h"
+#include "platform/linux/short_text.h"
 
 #define SECTOR_BYTES 512
 #define PAGE_BYTES 4096
@@ -46,7 +47,7 @@ __attribute__((format(printf, 4, 5))) static int fail(int result, char *error, s
 
 static int fail_open(int result, const struct disk_image_options *options, char *error, size_t error_bytes)
 {
-    const char *path = options->path;
+    const char *path = SHORTENED(options->path);
     const char *reason = strerror(-result);
 
     switch (result) {
@@ -89,8 +90,8 @@ static int check_kind(const struct stat *status, const char *path, char *error, 
 {
     if (S_ISREG(status->st_mode) || S_ISBLK(status->st_mode))
         return 0;
-    return fail(-ENOTBLK, error, error_bytes, "cannot use %s as a disk: it is %s: give a file or a block device", path,
-                kind_name(status->st_mode));
+    return fail(-ENOTBLK, error, error_bytes, "cannot use %s as a disk: it is %s: give a file or a block device",
+                SHORTENED(path), kind_name(status->st_mode));
 }
 
 /* Open the descriptor and nothing more. Returns it. */
@@ -144,15 +145,15 @@ static int lock_image(int fd, const struct disk_image_options *options, char *er
     if (r == -EBUSY && options->read_only)
         return fail(r, error, error_bytes,
                     "cannot lock %s: another process (a virtual machine?) may write to it: stop that one first",
-                    options->path);
+                    SHORTENED(options->path));
     if (r == -EBUSY)
         return fail(r, error, error_bytes,
                     "cannot lock %s for writing: another process (a virtual machine?) is using it: stop that one "
                     "first, or let both use it read-only (--read-only)",
-                    options->path);
+                    SHORTENED(options->path));
     return fail(-ENOLCK, error, error_bytes,
-                "cannot lock %s: %s: its file system has no locks: put the image on one that has", options->path,
-                strerror(-r));
+                "cannot lock %s: %s: its file system has no locks: put the image on one that has",
+                SHORTENED(options->path), strerror(-r));
 }
 
 /* As many bytes as there are, up to @size; what cannot be read has no magic number. */
@@ -182,6 +183,7 @@ static int check_format(const struct disk_image *image, const char *path, char *
     const struct disk_format *format = disk_format_detect(head, head_bytes, tail, tail_bytes, image->size_bytes);
     if (format == NULL)
         return 0;
+    path = SHORTENED(path);
     return fail(-EMEDIUMTYPE, error, error_bytes,
                 "cannot use %s as a disk: it is a %s image and only raw ones are served: convert it: "
                 "qemu-img convert -f %s -O raw %s %s.raw",
@@ -260,7 +262,8 @@ static int measure(struct disk_image *image, const struct stat *status, const st
     uint64_t size = 0; /* -O3 does not see that a failure leaves before it is used */
     int r = disk_image_refresh_size(image, &size);
     if (r < 0)
-        return fail(r, error, error_bytes, "cannot find out the size of %s: %s", options->path, strerror(-r));
+        return fail(r, error, error_bytes, "cannot find out the size of %s: %s", SHORTENED(options->path),
+                    strerror(-r));
     r = check_format(image, options->path, error, error_bytes);
     if (r < 0)
         return r;
@@ -268,7 +271,7 @@ static int measure(struct disk_image *image, const struct stat *status, const st
         return fail(-ENODATA, error, error_bytes,
                     "cannot use %s as a disk: it has %llu bytes, less than one sector: make it larger: truncate -s 10G "
                     "%s",
-                    options->path, (unsigned long long)size, options->path);
+                    SHORTENED(options->path), (unsigned long long)size, SHORTENED(options->path));
     if (image->block_device)
         measure_block_device(image, status->st_rdev);
     else
@@ -277,7 +280,7 @@ static int measure(struct disk_image *image, const struct stat *status, const st
         return fail(-EACCES, error, error_bytes,
                     "cannot write to %s: the device is set read-only: serve it read-only (--read-only), or "
                     "blockdev --setrw %s",
-                    options->path, options->path);
+                    SHORTENED(options->path), SHORTENED(options->path));
     return 0;
 }
 

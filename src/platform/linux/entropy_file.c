@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "platform/linux/clock.h"
+#include "platform/linux/short_text.h"
 
 static int entropy_read(struct entropy_source *source, void *buffer, size_t size)
 {
@@ -40,7 +41,7 @@ static const struct entropy_source_class entropy_file_class = {
 
 static int fail(int result, char *error, size_t error_bytes, const char *path, const char *why, const char *advice)
 {
-    snprintf(error, error_bytes, "cannot use %s as a source of entropy: %s%s", path, why, advice);
+    snprintf(error, error_bytes, "cannot use %s as a source of entropy: %s%s", SHORTENED(path), why, advice);
     return result;
 }
 

@@ -151,7 +151,35 @@ const char *unix_listener_problem(int error)
     case -EADDRINUSE:
         return "another process serves this socket; stop it or choose another path";
     case -ENOTSOCK:
-        return "a file that is no socket is there; remove it or choose another path";
+        return "a file that is no socket is there; choose another path";
+    case -ENOENT:
+    case -ENOTDIR:
+        return "No such file or directory; create the folder or choose another path";
+    case -EACCES:
+    case -EPERM:
+        return "Permission denied; run as a user who may write there or choose another path";
+    case -EROFS:
+        return "Read-only file system; choose another path";
+    default:
+        return strerror(-error);
+    }
+}
+
+const char *unix_socket_problem(int error)
+{
+    switch (error) {
+    case -ENAMETOOLONG:
+        return "the path is longer than 107 bytes; give the device a shorter --control-path";
+    case -ENOENT:
+    case -ENOTDIR:
+        return "No such file or directory; give the --control-path of a device that runs";
+    case -EACCES:
+    case -EPERM:
+        return "Permission denied; run as the user who runs the device";
+    case -ECONNREFUSED:
+        return "nobody serves it; is the device running?";
+    case -EPROTOTYPE:
+        return "it is a socket of another kind; give the --control-path of a device";
     default:
         return strerror(-error);
     }

@@ -25,6 +25,8 @@ void unix_listener_close(struct unix_listener *listener);
 
 /* What is wrong and what to do, for the person: "another process serves it; …". @error as from unix_listener_open. */
 const char *unix_listener_problem(int error);
+/* The same for unix_socket_connect, of a control socket. */
+const char *unix_socket_problem(int error);
 
 /* Take the next connection, not blocking: its handle, or -EAGAIN, or what is wrong. */
 int unix_listener_accept(const struct unix_listener *listener);

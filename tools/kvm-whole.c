@@ -183,9 +183,9 @@ static int run_guest(int kvm, struct machine *machine)
     bool reported = run->exit_reason == KVM_EXIT_IO && run->io.port == PORT &&
                     *((uint8_t *)run + run->io.data_offset) == PORT_VALUE;
     if (!added)
-        return no("vector instructions at privilege level 0 do not work in its guest");
+        return no("it cannot run a Linux kernel: vector instructions at privilege level 0 fail");
     if (!reported)
-        return no("syscall from privilege level 3 does not work in its guest");
+        return no("it cannot run a Linux program: system calls from privilege level 3 fail");
     return 0;
 }
 

@@ -105,6 +105,7 @@ need_packages()
     fi
 
     need_log=$(mktemp) || return 1
+    echo "$program: installing them; that can take a few minutes"
     # The package lists of this machine may be absent or too old: then they are fetched, and it is tried once more.
     # shellcheck disable=SC2086 # the names are a list
     if apt_install $need_names >"$need_log" 2>&1 ||

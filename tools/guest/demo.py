@@ -7,6 +7,7 @@ a person, or as a self-test.
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,7 @@ DATA_MIB = 64
 SERIAL = 'demo'
 FILES = 4
 FILE_KIB = 1000
+ENDING = (signal.SIGTERM, signal.SIGHUP)
 PROOF = 'Written by a guest, through a ring, into a file of the host.'
 
 
@@ -50,11 +52,11 @@ class Demo:
 
     def introduce(self):
         accelerator, reason = machine.acceleration()
-        how = {'kvm': 'by KVM', 'tcg': 'by software emulation'}[accelerator]
+        how = {'kvm': 'by KVM', 'tcg': 'by software emulation, which is slower'}[accelerator]
         print(f'Linux {self.kernel[2]} in QEMU {self.qemu.version}, {how} ({reason}).')
         print('Its two disks and its entropy come from these processes:')
         for daemon in (*self.disks, self.rng):
-            print(' ', ' '.join([os.path.relpath(daemon.arguments[0]), *daemon.arguments[1:]]))
+            print(' ', shlex.join([os.path.relpath(daemon.arguments[0]), *daemon.arguments[1:]]))
         sys.stdout.flush()
 
 
@@ -63,17 +65,22 @@ class Demo:
 def shell(demo):
     """QEMU takes the terminal, until the person leaves."""
     size = shutil.get_terminal_size()
-    print(f'Ask a disk how it is doing, from another terminal: build/backplane ctl {demo.data.control} stats')
+    print(f'Ask a disk how it is doing, from another terminal: build/backplane ctl {shlex.quote(demo.data.control)} stats')
     print('Booting; a shell appears in a few seconds …\n', flush=True)
     arguments = machine.guest_arguments(
         demo.qemu, demo.kernel, demo.disks, demo.rng,
         append=f'panic=-1 backplane=shell backplane.rows={size.lines} backplane.columns={size.columns}')
     saved = termios.tcgetattr(sys.stdin)
+    process = demo.stage.start([*arguments, '-no-reboot', '-serial', 'mon:stdio'], env=demo.qemu.environment)
     try:
-        process = demo.stage.start([*arguments, '-no-reboot', '-serial', 'mon:stdio'], env=demo.qemu.environment)
         status = process.wait()
     finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, saved)
+        # Before the daemons it needs, and before the terminal is ours again, which may be gone.
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        with contextlib.suppress(termios.error):
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, saved)
     for daemon in (*demo.disks, demo.rng):
         daemon.stop()
     print('\nThe guest is gone, and its disks with it.')
@@ -122,13 +129,20 @@ def check(demo):
     return 0
 
 
+def end(number, _):
+    for other in ENDING:
+        signal.signal(other, signal.SIG_IGN)  # the orderly end is on its way; a hangup can come twice
+    sys.exit(128 + number)
+
+
 def main():
     mode = sys.argv[1] if len(sys.argv) == 2 else ''
     if mode not in ('shell', 'check'):
         print('usage: demo.py shell|check', file=sys.stderr)
         return 2
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    sys.stdout.reconfigure(errors='backslashreplace')
+    for number in ENDING:
+        signal.signal(number, end)
     begin = time.monotonic()
     with machine.Stage() as stage:
         demo = Demo(stage)

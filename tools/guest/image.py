@@ -149,7 +149,7 @@ def _libraries(root, path):
     listing = subprocess.run([*packages.loader(root)[:1], '--list', *packages.loader(root)[1:], path],
                              capture_output=True, text=True, check=True).stdout
     found = set()
-    for candidate in re.findall(r'(/\S+) \(0x', listing):
+    for candidate in re.findall(r' => (/.+) \(0x', listing):  # the loader has no arrow
         real = os.path.realpath(candidate)
         if real.startswith(os.path.realpath(root) + '/'):
             found.add(candidate)
@@ -191,7 +191,7 @@ def root_image():
     key = _key(_read(__file__), *sides, root_packages().encode())
 
     def make(directory):
-        with tempfile.TemporaryDirectory(prefix='backplane-root-') as tree:
+        with tempfile.TemporaryDirectory(prefix='.tree-', dir=os.path.dirname(directory)) as tree:
             _fill_root(tree)
             image = os.path.join(directory, 'root.img')
             result = subprocess.run([*host_program('mke2fs'), '-q', '-t', 'ext4', '-L', 'backplane-root', '-E',
@@ -204,7 +204,11 @@ def root_image():
 
 
 def copy_sparse(source, target):
-    subprocess.run(['cp', '--sparse=always', source, target], check=True)
+    result = subprocess.run(['cp', '--sparse=always', source, target], capture_output=True, text=True, check=False,
+                            env={**os.environ, 'LC_ALL': 'C.UTF-8'})
+    if result.returncode != 0:
+        reason = result.stderr.strip().rsplit(': ', 1)[-1]
+        raise packages.Unavailable(f'{target} cannot be written: {reason}; set TMPDIR to a folder with more room')
 
 
 def create_sparse(path, size):

@@ -134,9 +134,17 @@ def tail(path, count=30):
 
 
 def is_listening(path):
-    with open('/proc/net/unix', encoding='utf-8') as file:
-        # the fourth field has bit 16 set where somebody listens
-        return any(line.split()[-1] == path and int(line.split()[3], 16) & 0x10000 for line in file if path in line)
+    with open('/proc/net/unix', 'rb') as file:
+        table = file.read()
+    # Seven fields, then the path as it is: it may hold blanks, line ends and any other byte. The fourth field has bit
+    # 16 set where somebody listens.
+    rows = re.findall(rb'^\S+: \S+ \S+ (\S+) \S+ \S+ +\d+ ' + re.escape(os.fsencode(path)) + rb'$', table, re.M)
+    return any(int(flags, 16) & 0x10000 for flags in rows)
+
+
+def option_value(text):
+    """@text inside one of QEMU's options, where a comma begins the next key."""
+    return text.replace(',', ',,')
 
 
 class Daemon:
@@ -155,7 +163,9 @@ class Daemon:
 
         with open(self.log, 'ab') as log:
             self.process = stage.start(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                       preexec_fn=limit if file_size_max else None, restore_signals=False)
+                                       preexec_fn=limit if file_size_max else None, restore_signals=False,
+                                       # away from our terminal: what ends us there must not end it before QEMU
+                                       start_new_session=True)
         self._wait_until_it_listens()
 
     def _wait_until_it_listens(self):
@@ -219,14 +229,15 @@ class Stage:
 
     def __init__(self, prefix='backplane-'):
         # Short, since the path of a Unix socket has 108 bytes.
-        self.directory = tempfile.mkdtemp(prefix=prefix, dir=os.environ.get('TMPDIR', '/tmp'))
+        self.directory = os.path.abspath(tempfile.mkdtemp(prefix=prefix, dir=os.environ.get('TMPDIR') or '/tmp'))
         self.processes = []
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for process in self.processes:
+        # The last first: QEMU before the daemons, whose end it would complain of.
+        for process in reversed(self.processes):
             if process.poll() is None:
                 process.kill()
                 process.wait()
@@ -303,11 +314,11 @@ def guest_arguments(qemu, kernel, disks, entropy, memory_mib=256, processors=1, 
         f'memhp_default_state=online_movable {append}',
     ]
     for number, disk in enumerate(disks):
-        arguments += ['-chardev', f'socket,id=disk{number},path={disk.socket_path}', '-device',
+        arguments += ['-chardev', f'socket,id=disk{number},path={option_value(disk.socket_path)}', '-device',
                       f'vhost-user-blk-pci,chardev=disk{number},num-queues={disk.queues},addr={16 + number:#x},'
                       'disable-legacy=on']
     if entropy is not None:
-        arguments += ['-chardev', f'socket,id=rng,path={entropy.socket_path}', '-device',
+        arguments += ['-chardev', f'socket,id=rng,path={option_value(entropy.socket_path)}', '-device',
                       'vhost-user-rng-pci,chardev=rng,addr=0xf']
     return arguments
 
@@ -325,7 +336,8 @@ class Guest:
         self.log = stage.path(f'qemu{len(stage.processes)}.log')
         arguments = guest_arguments(qemu, kernel, disks, entropy, **options)
         arguments += ['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console',
-                      '-qmp', f'unix:{monitor_path},server=on,wait=off']
+                      '-chardev', f'socket,id=monitor,path={option_value(monitor_path)},server=on,wait=off',
+                      '-mon', 'chardev=monitor,mode=control']
         with open(self.log, 'wb') as log:
             self.process = stage.start(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
                                        env=qemu.environment)

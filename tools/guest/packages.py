@@ -11,6 +11,7 @@ Limits. Sets are never updated by themselves: delete the cache to get newer ones
 """
 
 import contextlib
+import errno
 import fcntl
 import glob
 import hashlib
@@ -28,6 +29,8 @@ PRUNED = ('usr/share/doc', 'usr/share/man', 'usr/share/locale', 'usr/share/info'
 KEYRINGS = ('/usr/share/keyrings/debian-archive-keyring.gpg', '/usr/share/keyrings/debian-archive-keyring.pgp')
 # A mirror that says nothing for so long is not going to.
 APT_TIMEOUT_S = 900
+# Lists, packages and what is unpacked from them take some 300 MiB; with less than this, apt tries in vain for a minute.
+ROOM_BYTES_MIN = 128 << 20
 
 
 class Unavailable(Exception):
@@ -37,6 +40,22 @@ class Unavailable(Exception):
 def cache_root():
     base = os.environ.get('XDG_CACHE_HOME') or os.path.join(os.path.expanduser('~'), '.cache')
     return os.path.join(base, 'backplane')
+
+
+@contextlib.contextmanager
+def writing_cache():
+    """What the system refuses of the cache is Unavailable, with what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR):
+            raise
+        raise _no_cache(error.strerror) from None
+
+
+def _no_cache(why):
+    return Unavailable(f'{cache_root()} cannot keep what has to be fetched: {why}; set XDG_CACHE_HOME to a folder of '
+                       'yours with 400 MiB of room')
 
 
 def say(text):
@@ -114,14 +133,21 @@ class Apt:
             file.write('\n'.join(lines) + '\n')
 
     def update(self):
-        if self.updated:
-            return
+        if not self.updated:
+            with writing_cache():
+                self._update()
+
+    def _update(self):
         for name in ('state/lists/partial', 'cache/archives/partial', 'parts'):
             os.makedirs(os.path.join(self.root, name), exist_ok=True)
         with open(f'{self.root}/status', 'w', encoding='utf-8'):
             pass  # nothing is installed: every dependency is part of the set
         if self.suite:
             self._write_sources()
+        free = shutil.disk_usage(self.root).free
+        if free < ROOM_BYTES_MIN:
+            raise _no_cache(f'{free >> 20} MiB are free')
+        say(f'fetching the package lists of Debian {self.suite or release()} into {cache_root()}')
         # A strange repository that fails must not stop Debian's: what is missing is found out below.
         result = self._run('apt-get', 'update')
         self.problem = _last_line(result.stderr)
@@ -202,10 +228,11 @@ def is_sound(root):
 @contextlib.contextmanager
 def locked(path):
     """One maker at a time; the others wait, and then find the set there."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, 'w', encoding='utf-8') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    with writing_cache():
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, 'w', encoding='utf-8') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
 
 def publish(kind, name, make):
@@ -215,6 +242,7 @@ def publish(kind, name, make):
     with locked(os.path.join(base, '.lock')):
         if is_sound(target):
             return target
+        was_damaged = os.path.isdir(target)
         shutil.rmtree(target, ignore_errors=True)
         scratch = tempfile.mkdtemp(prefix='.making-', dir=base)
         try:
@@ -222,9 +250,15 @@ def publish(kind, name, make):
             write_manifest(scratch)
             os.chmod(scratch, 0o755)
             os.rename(scratch, target)
+        except Unavailable as problem:
+            raise _after_damage(target, problem) if was_damaged else problem from None
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     return target
+
+
+def _after_damage(path, problem):
+    return Unavailable(f'what was cached in {path} was damaged and has to be fetched again, which fails: {problem}')
 
 
 def _unpack(apt, packages, directory, closed):
@@ -267,6 +301,17 @@ def kernel():
         if is_sound(path):
             return _kernel_in(path)
 
+    with locked(os.path.join(base, '.lock')):
+        for path in found:
+            if not is_sound(path):
+                shutil.rmtree(path, ignore_errors=True)
+    try:
+        return _kernel_in(_fetch_kernel())
+    except Unavailable as problem:
+        raise _after_damage(found[0], problem) if found else problem from None
+
+
+def _fetch_kernel():
     apt = Apt()
     meta = f'linux-image-cloud-{architecture()}'
     real = next((name for name in apt.dependencies(meta) if name.startswith('linux-image-')), None)
@@ -277,7 +322,7 @@ def kernel():
         say(f'fetching {real}, once, into {cache_root()}')
         _unpack(apt, [real], directory, closed=False)
 
-    return _kernel_in(publish('kernel', f'{real}_{apt.version(real)}_{architecture()}', make))
+    return publish('kernel', f'{real}_{apt.version(real)}_{architecture()}', make)
 
 
 def _kernel_in(path):

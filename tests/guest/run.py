@@ -116,6 +116,7 @@ class World:
         self.qemu = qemu
         self.program = program
         self.kernel = packages.kernel()
+        self.processors = QUEUES if machine.emulates_processors(qemu, self.kernel) else 1
         self.daemons = {}
         image.copy_sparse(image.root_image(), self.path('root'))
         for name, size in (('data', DATA_BYTES), ('raw', RAW_BYTES), ('short', SHORT_BYTES)):
@@ -207,7 +208,11 @@ def switches_its_cache(report, guest):
 
 
 def uses_every_queue(report, guest, disk):
-    with report.case('four processors use four queues'):
+    sentence = 'four processors use four queues'
+    if guest.run('nproc') != str(QUEUES):
+        report.skipped(sentence, 'this QEMU does not emulate several processors well enough for this kernel')
+        return
+    with report.case(sentence):
         expect(guest.run('ls /sys/block/vdb/mq | wc -l') == str(QUEUES), 'fewer queues in the guest')
 
         def served():
@@ -331,7 +336,7 @@ def guests(report, qemu, program, engines):
 
 def first_life(report, world):
     data, locked, raw, short = (world.daemons[name] for name in ('data', 'locked', 'raw', 'short'))
-    guest = world.boot(processors=QUEUES, hotplug=True)
+    guest = world.boot(processors=world.processors, hotplug=True)
     sees_its_devices(report, guest)
     reads_entropy(report, guest)
     guest.run('make_filesystem /dev/vdb /mnt')
@@ -365,7 +370,7 @@ def first_life(report, world):
 
 def second_life(report, world):
     data, locked, raw, short = (world.daemons[name] for name in ('data', 'locked', 'raw', 'short'))
-    guest = world.boot(processors=QUEUES)
+    guest = world.boot(processors=world.processors)
     still_has_files(report, guest, ['first', 'plugged', 'second'], 'a restart of the daemons')
     keeps_files(report, guest, 'third')
     uses_every_queue(report, guest, data)

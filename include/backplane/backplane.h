@@ -9,8 +9,8 @@
  * Handles are opaque, and owned by whoever created or opened them. A structure that the caller fills begins with its
  * size; set it to sizeof and clear what you do not use, and your program works with later versions of the library.
  *
- * The library prints nothing and starts no thread. It installs one signal handler, for SIGBUS, when the first server is
- * opened: a front end can cut off the memory it shares, and that must not end the process.
+ * The library prints nothing and starts no thread. It installs one signal handler, for SIGBUS, when a front end
+ * first shares its memory: it can cut that memory off, and that must not end the process.
  */
 #ifndef BACKPLANE_BACKPLANE_H
 #define BACKPLANE_BACKPLANE_H

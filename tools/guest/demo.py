@@ -65,7 +65,8 @@ class Demo:
 def shell(demo):
     """QEMU takes the terminal, until the person leaves."""
     size = shutil.get_terminal_size()
-    print(f'Ask a disk how it is doing, from another terminal: build/backplane ctl {shlex.quote(demo.data.control)} stats')
+    control = shlex.quote(demo.data.control)
+    print(f'Ask a disk how it is doing, from another terminal: build/backplane ctl {control} stats')
     print('Booting; a shell appears in a few seconds …\n', flush=True)
     arguments = machine.guest_arguments(
         demo.qemu, demo.kernel, demo.disks, demo.rng,

@@ -6,6 +6,7 @@
 
 #include "devices/blk/blk.h"
 #include "platform/linux/blk_backend.h"
+#include "platform/linux/disk_report.h"
 #include "platform/linux/short_text.h"
 #include "programs/command.h"
 #include "programs/daemon.h"
@@ -46,6 +47,7 @@ struct blk_command {
     struct blk_backend backend;
     struct device_queues device_queues;
     struct blk blk;
+    struct disk_report report;
 };
 
 /* The order of enum blk_engine. */
@@ -65,24 +67,52 @@ static uint64_t blk_count(const _Atomic uint64_t *counter)
     return atomic_load_explicit(counter, memory_order_relaxed);
 }
 
+static void blk_begin(void *context, struct loop *loop, const struct log *log)
+{
+    struct blk_command *command = context;
+    struct disk_errors *errors = blk_backend_errors(&command->backend);
+    if (errors)
+        disk_report_begin(&command->report, loop, log, command->path, errors, DISK_REPORT_PAUSE_NS);
+}
+
+static void blk_end(void *context)
+{
+    struct blk_command *command = context;
+    if (command->report.errors)
+        disk_report_end(&command->report);
+}
+
+/* "write at 12582912: No space left on device"; null before the first. */
+static json_t *blk_last_error(struct blk_command *command)
+{
+    char text[DISK_ERROR_TEXT_BYTES];
+    struct disk_error last;
+    uint64_t total;
+    struct disk_errors *errors = blk_backend_errors(&command->backend);
+    if (!errors || disk_errors_last(errors, &total, &last) < 0)
+        return json_null();
+    disk_error_print(&last, text, sizeof(text));
+    return json_string(text);
+}
+
 static json_t *blk_statistics(void *context)
 {
     struct blk_command *command = context;
     const struct blk_counters *counters = &command->blk.counters;
     struct blk_backend_counters host;
     blk_backend_count(&command->backend, &host);
-    return json_pack("{s:s, s:I, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "engine",
-                     blk_engine_name(command->backend.engine), "size_bytes",
-                     (json_int_t)(atomic_load(&command->blk.capacity_sectors) * VIRTIO_BLK_SECTOR_BYTES), "read_only",
-                     command->blk.options.read_only, "writeback", (bool)atomic_load(&command->blk.writeback), "reads",
-                     (json_int_t)blk_count(&counters->reads), "read_bytes",
-                     (json_int_t)blk_count(&counters->read_bytes), "writes", (json_int_t)blk_count(&counters->writes),
-                     "write_bytes", (json_int_t)blk_count(&counters->write_bytes), "flushes",
-                     (json_int_t)blk_count(&counters->flushes), "discards", (json_int_t)blk_count(&counters->discards),
-                     "write_zeroes", (json_int_t)blk_count(&counters->zeroes), "ids",
-                     (json_int_t)blk_count(&counters->ids), "failed", (json_int_t)blk_count(&counters->failed),
-                     "unsupported", (json_int_t)blk_count(&counters->unsupported), "host_operations",
-                     (json_int_t)host.operations, "host_calls", (json_int_t)host.calls);
+    return json_pack(
+        "{s:s, s:I, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "engine",
+        blk_engine_name(command->backend.engine), "size_bytes",
+        (json_int_t)(atomic_load(&command->blk.capacity_sectors) * VIRTIO_BLK_SECTOR_BYTES), "read_only",
+        command->blk.options.read_only, "writeback", (bool)atomic_load(&command->blk.writeback), "reads",
+        (json_int_t)blk_count(&counters->reads), "read_bytes", (json_int_t)blk_count(&counters->read_bytes), "writes",
+        (json_int_t)blk_count(&counters->writes), "write_bytes", (json_int_t)blk_count(&counters->write_bytes),
+        "flushes", (json_int_t)blk_count(&counters->flushes), "discards", (json_int_t)blk_count(&counters->discards),
+        "write_zeroes", (json_int_t)blk_count(&counters->zeroes), "ids", (json_int_t)blk_count(&counters->ids),
+        "failed", (json_int_t)blk_count(&counters->failed), "unsupported",
+        (json_int_t)blk_count(&counters->unsupported), "host_operations", (json_int_t)host.operations, "host_calls",
+        (json_int_t)host.calls, "last_error", blk_last_error(command));
 }
 
 static int blk_resize_command(void *context, bool may_shrink, uint64_t *ret_bytes, char *error, size_t error_bytes)
@@ -163,6 +193,8 @@ static int blk_serve(struct blk_command *command)
         .own_threads = true,
         .statistics = blk_statistics,
         .resize = blk_resize_command,
+        .begin = blk_begin,
+        .end = blk_end,
         .context = command,
     };
     return daemon_run(&command->daemon, &device);

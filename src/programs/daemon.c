@@ -198,9 +198,13 @@ static int daemon_serve(struct daemon *daemon)
     if (r == 0)
         r = daemon_attach(daemon);
     if (r == 0) {
+        if (daemon->device->begin)
+            daemon->device->begin(daemon->device->context, &daemon->loop, &daemon->log);
         r = loop_run(&daemon->loop);
         if (r < 0)
             daemon_complain(0, daemon->device->name, "cannot wait for events: %s", strerror(-r));
+        if (daemon->device->end)
+            daemon->device->end(daemon->device->context);
     }
     if (daemon->controlled)
         control_socket_close(&daemon->control);

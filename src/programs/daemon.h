@@ -46,6 +46,9 @@ struct daemon_device {
      * NULL: a device that has no size. @ret_bytes on success.
      */
     int (*resize)(void *context, bool may_shrink, uint64_t *ret_bytes, char *error, size_t error_bytes);
+    /* The loop is about to run, and runs no more: for what the device has to tell its person. NULL: nothing. */
+    void (*begin)(void *context, struct loop *loop, const struct log *log);
+    void (*end)(void *context);
     void *context;
 };
 

@@ -157,6 +157,27 @@ static void control(const char *command, char *answer, size_t answer_bytes)
     fclose(stream);
 }
 
+static void names_the_last_error_of_the_disk(void **state)
+{
+    (void)state;
+    struct vhost_user_client client;
+    rig_join_and_run(&client, rig_all_features, UINT64_MAX);
+    assert_int_equal(truncate(rig_daemon.disk_path, 8192), 0); /* it shrinks under us */
+    put_le32(client.memory.host + HEADER_OFFSET, VIRTIO_BLK_T_IN);
+    put_le64(client.memory.host + HEADER_OFFSET + 8, 16);
+    const struct fake_piece pieces[] = {{GUEST_BASE + HEADER_OFFSET, 16, false},
+                                        {GUEST_BASE + DATA_OFFSET, 512, true},
+                                        {GUEST_BASE + STATUS_OFFSET, 1, true}};
+    assert_true(client_request(&client, 0, pieces, ARRAY_SIZE(pieces)) >= 0);
+    assert_int_equal(client.memory.host[STATUS_OFFSET], VIRTIO_BLK_S_IOERR);
+    assert_int_equal(truncate(rig_daemon.disk_path, (off_t)DISK_BYTES), 0);
+    json_t *stats = daemon_stats(&rig_daemon);
+    const char *text = json_string_value(json_object_get(json_object_get(stats, "blk"), "last_error"));
+    assert_string_equal(text != NULL ? text : "", "read at 8192: Input/output error");
+    json_decref(stats);
+    client_done(&client);
+}
+
 static void tells_of_a_new_size(void **state)
 {
     (void)state;
@@ -237,6 +258,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(resets_the_device),
         cmocka_unit_test(keeps_the_status_and_resets_at_zero),
         cmocka_unit_test(serves_one_front_end_after_the_other),
+        cmocka_unit_test(names_the_last_error_of_the_disk),
         cmocka_unit_test(tells_of_a_new_size), /* last: the disk has another size afterwards */
     };
     if (!rig_arguments(argc, argv))

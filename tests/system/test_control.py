@@ -59,6 +59,7 @@ class ControlSocket(Case):
         self.assertIn('device blk\n', text)
         self.assertIn('state waiting\n', text)
         self.assertIn('blk.engine null\n', text)
+        self.assertIn('blk.last_error -\n', text)
         answer = json.loads(self.ctl('stats', '--json').stdout)
         self.assertTrue(answer['ok'])
         self.assertEqual(answer['blk']['size_bytes'], 1 << 20)

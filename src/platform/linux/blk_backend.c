@@ -119,6 +119,18 @@ void blk_backend_count(const struct blk_backend *backend, struct blk_backend_cou
     }
 }
 
+struct disk_errors *blk_backend_errors(struct blk_backend *backend)
+{
+    switch (backend->engine) {
+    case BLK_ENGINE_URING:
+        return &backend->with.uring.disk.errors;
+    case BLK_ENGINE_PLAIN:
+        return &backend->with.plain.disk.errors;
+    default:
+        return NULL;
+    }
+}
+
 const char *blk_engine_name(enum blk_engine engine)
 {
     static const char *const names[] = {

@@ -69,6 +69,9 @@ int blk_backend_handle(const struct blk_backend *backend, unsigned queue);
 /* May be called from any thread, while queues run. */
 void blk_backend_count(const struct blk_backend *backend, struct blk_backend_counters *ret_counters);
 
+/* Operations that failed, of all queues. NULL: of a null disk, none do. */
+struct disk_errors *blk_backend_errors(struct blk_backend *backend);
+
 /* "io_uring", "threads", "null": for people. */
 const char *blk_engine_name(enum blk_engine engine);
 

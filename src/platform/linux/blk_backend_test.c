@@ -361,6 +361,26 @@ static int fill_a_small_file_system(enum blk_engine engine)
 #undef CHILD_CHECK
 }
 
+static void an_operation_that_fails_is_remembered_with_its_place(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    uint8_t data[BLOCK] = {0};
+    uint64_t total;
+    struct disk_error last;
+    struct disk_errors *errors = blk_backend_errors(&fixture.backend);
+    assert_int_equal(disk_errors_last(errors, &total, &last), -ENOENT);
+    assert_int_equal(ftruncate(fixture.image.fd, 2 * BLOCK), 0);
+    assert_int_equal(transfer(BLK_OP_READ, 0, BLOCK, data, sizeof(data)), 0);
+    assert_int_equal(disk_errors_last(errors, &total, &last), -ENOENT);
+    assert_int_equal(transfer(BLK_OP_READ, 0, 4 * BLOCK, data, sizeof(data)), -EIO);
+    assert_int_equal(disk_errors_last(errors, &total, &last), 0);
+    assert_int_equal(total, 1);
+    assert_int_equal(last.op, BLK_OP_READ);
+    assert_int_equal(last.offset, 4 * BLOCK);
+    assert_int_equal(last.error, -EIO);
+}
+
 static void a_full_file_system_fails_requests_and_loses_nothing_written(void **state)
 {
     (void)state;
@@ -397,6 +417,7 @@ int main(void)
         ON_EACH(reading_past_a_file_that_shrank_fails_that_request_alone),
         ON_EACH(a_write_that_is_cut_short_goes_on_and_reports_why_it_cannot),
         ON_EACH(cancel_lets_everything_complete),
+        ON_EACH(an_operation_that_fails_is_remembered_with_its_place),
         ON_EACH(a_full_file_system_fails_requests_and_loses_nothing_written),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

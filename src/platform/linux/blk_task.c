@@ -46,14 +46,17 @@ int blk_disk_init(struct blk_disk *disk, int fd, bool block_device)
     if (zeros == MAP_FAILED)
         return -errno;
     disk->zeros = zeros;
+    disk_errors_init(&disk->errors);
     return 0;
 }
 
 void blk_disk_done(struct blk_disk *disk)
 {
-    if (disk->zeros != NULL)
-        munmap((void *)(uintptr_t)disk->zeros, BLK_ZEROS_BYTES);
+    if (disk->zeros == NULL)
+        return;
+    munmap((void *)(uintptr_t)disk->zeros, BLK_ZEROS_BYTES);
     disk->zeros = NULL;
+    disk_errors_done(&disk->errors);
 }
 
 static bool known(const _Atomic bool *flag)
@@ -279,7 +282,7 @@ static bool zeros_answer(struct blk_task *task, int64_t answer, int *ret_result)
     return task->done == task->length ? finish_space(task, ret_result) : false;
 }
 
-bool blk_task_answer(struct blk_task *task, struct blk_disk *disk, int64_t answer, int *ret_result)
+static bool stage_answer(struct blk_task *task, struct blk_disk *disk, int64_t answer, int *ret_result)
 {
     if ((answer == -EAGAIN || answer == -EINTR) && task->retries < RETRIES_MAX) {
         task->retries++;
@@ -295,4 +298,19 @@ bool blk_task_answer(struct blk_task *task, struct blk_disk *disk, int64_t answe
     default:
         return space_answer(task, disk, answer, ret_result);
     }
+}
+
+void blk_task_failed(const struct blk_task *task, struct blk_disk *disk, int error)
+{
+    const struct disk_error record = {.op = (enum blk_op)task->op, .offset = task->offset + task->done, .error = error};
+    disk_errors_add(&disk->errors, &record);
+}
+
+bool blk_task_answer(struct blk_task *task, struct blk_disk *disk, int64_t answer, int *ret_result)
+{
+    if (!stage_answer(task, disk, answer, ret_result))
+        return false;
+    if (*ret_result < 0)
+        blk_task_failed(task, disk, *ret_result);
+    return true;
 }

@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 
 #include "devices/blk/blk.h"
+#include "platform/linux/disk_errors.h"
 
 /* Zeros are written in pieces of this size where the kernel cannot make them: large enough to be quick. */
 #define BLK_ZEROS_BYTES (256u << 10)
@@ -32,6 +33,7 @@ struct blk_disk {
      * that succeeds would promise what is not true: from then on every flush fails.
      */
     _Atomic int flush_error;
+    struct disk_errors errors; /* of operations that failed, for people */
 };
 
 enum blk_call_kind {
@@ -82,5 +84,8 @@ void blk_task_call(const struct blk_task *task, const struct blk_disk *disk, str
  * there is another call to make.
  */
 bool blk_task_answer(struct blk_task *task, struct blk_disk *disk, int64_t answer, int *ret_result);
+
+/* The task is given up with @error, which its disk remembers. blk_task_answer does so by itself. */
+void blk_task_failed(const struct blk_task *task, struct blk_disk *disk, int error);
 
 #endif

@@ -116,6 +116,7 @@ static void take_back(struct blk_uring_queue *queue, int error)
         uint16_t number = (uint16_t)sq->sqes[at].user_data;
         queue->failed[queue->failed_count++] =
             (struct blk_completion){.token = queue->tasks[number].token, .result = error};
+        blk_task_failed(&queue->tasks[number], queue->disk, error);
         release(queue, number);
     }
     sq->sqe_tail -= count;

@@ -17,10 +17,11 @@ import tempfile
 import time
 
 DISK_BYTES = 1 << 30
-WORKS = [  # name, depth, wait
-    ("4 KiB reads, depth 32", 32, "event"),
-    ("4 KiB reads, depth 1", 1, "event"),
-    ("4 KiB reads, depth 32, driver polls", 32, "poll"),
+WORKS = [  # name, depth, wait, does the driver have a processor of its own
+    ("4 KiB reads, depth 32, driver on another processor", 32, "event", True),
+    ("4 KiB reads, depth 32, driver on the same processor", 32, "event", False),
+    ("4 KiB reads, depth 1, driver on another processor", 1, "event", True),
+    ("4 KiB reads, depth 32, driver on another processor and polling", 32, "poll", True),
 ]
 # Processor time of others, as a part of what the machine has, past which figures are not to be believed.
 OTHERS_MAX = 0.10
@@ -39,7 +40,9 @@ class Backend:
     def __init__(self, name, command, path):
         self.name = name
         self.path = path
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        first = min(os.sched_getaffinity(0))
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL,
+                                        preexec_fn=lambda: os.sched_setaffinity(0, {first}))
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             probe = socket.socket(socket.AF_UNIX)
@@ -68,12 +71,13 @@ def machine_busy_s():
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(driver, backend, depth, wait, seconds):
+def measure(driver, backend, depth, wait, seconds, processor):
     """One round: the driver's figures, and how much of the machine others took meanwhile."""
     busy, began = machine_busy_s(), time.monotonic()
     command = [driver, f"--socket-path={backend.path}", f"--pid={backend.process.pid}", f"--depth={depth}",
                f"--seconds={seconds}", f"--wait={wait}"]
-    answer = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    answer = subprocess.run(command, stdout=subprocess.PIPE, check=False,
+                            preexec_fn=lambda: os.sched_setaffinity(0, {processor}))
     if answer.returncode != 0:
         raise SystemExit(f"bench: the driver failed against {backend.name}")
     result = json.loads(answer.stdout)
@@ -124,12 +128,17 @@ def start_backends(arguments, folder):
 def compare(arguments, backends):
     """All works, each in so many rounds with the back ends taking turns."""
     results, others = {}, []
-    for name, depth, wait in WORKS:
+    processors = sorted(os.sched_getaffinity(0))
+    for name, depth, wait, apart in WORKS:
+        if apart and len(processors) < 2:
+            print(f"bench: left out for want of a second processor: {name}", file=sys.stderr)
+            continue
+        processor = processors[1] if apart else processors[0]
         rounds = {backend.name: [] for backend in backends}
         for turn in range(arguments.rounds):
             order = backends if turn % 2 == 0 else backends[::-1]
             for backend in order:
-                result = measure(arguments.driver, backend, depth, wait, arguments.seconds)
+                result = measure(arguments.driver, backend, depth, wait, arguments.seconds, processor)
                 others.append(result["others"])
                 rounds[backend.name].append(result)
         results[name] = {backend: summary(values) for backend, values in rounds.items()}

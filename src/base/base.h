@@ -212,6 +212,16 @@ static inline void shared_copy_in(void *to, const void *from, size_t size)
     __asm__ volatile("" ::: "memory");
 }
 
+/* In a loop that waits for another processor's store: spares the memory bus and the sibling thread. */
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
 /* Orders our earlier store before our later load, as seen by the other side: needed to go to sleep safely. */
 static inline void full_barrier(void)
 {

@@ -111,7 +111,7 @@ static bool look_again(struct virtqueue *queue)
     /* What was out when the arena ran dry is what wakes us; if all of it is back already, nothing will. */
     if (queue->starved)
         return queue->out_count == 0 && !queue->unreachable;
-    return virtqueue_kicks_on(queue);
+    return !queue->attended && virtqueue_kicks_on(queue);
 }
 
 static unsigned wake(struct virtio_device *device, struct virtqueue *queue, unsigned burst)
@@ -153,6 +153,13 @@ unsigned virtio_device_run(struct virtio_device *device, unsigned index, unsigne
     if (queue->broken)
         return events;
     return r > 0 || look_again(queue) ? events | VIRTIO_EVENT_AGAIN : events;
+}
+
+unsigned virtio_device_rest(struct virtio_device *device, unsigned index)
+{
+    struct virtqueue *queue = queue_at(device, index);
+    ASSERT(!queue->attended);
+    return look_again(queue) ? VIRTIO_EVENT_AGAIN : 0;
 }
 
 unsigned virtio_device_wake(struct virtio_device *device, unsigned index, unsigned burst)

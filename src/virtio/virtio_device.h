@@ -119,6 +119,12 @@ unsigned virtio_device_queue_stop(struct virtio_device *device, unsigned index);
  */
 unsigned virtio_device_run(struct virtio_device *device, unsigned index, unsigned burst);
 
+/*
+ * queue->attended has been cleared: turn kicks on. Answers VIRTIO_EVENT_AGAIN when something came meanwhile, and 0 when
+ * it is safe to sleep.
+ */
+unsigned virtio_device_rest(struct virtio_device *device, unsigned index);
+
 /* After the port has something or queue->wake_at_ns has come. */
 unsigned virtio_device_wake(struct virtio_device *device, unsigned index, unsigned burst);
 

@@ -212,6 +212,37 @@ static void a_request_that_comes_just_before_sleep_is_not_lost(void **state)
     take_used(2);
 }
 
+static void an_attended_queue_asks_for_no_kick_until_it_rests(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    assert_int_equal(virtio_device_rest(&model.device, 0), 0);
+    assert_true(rig.queue.kicks_on);
+    assert_true(offer_one());
+    rig.queue.attended = true;
+    assert_int_equal(virtio_device_run(&model.device, 0, 64), VIRTIO_EVENT_NOTIFY);
+    assert_false(rig.queue.kicks_on);
+    assert_false(offer_one());
+    assert_int_equal(virtio_device_run(&model.device, 0, 64) & ~(unsigned)VIRTIO_EVENT_NOTIFY, 0);
+    rig.queue.attended = false;
+    assert_int_equal(virtio_device_rest(&model.device, 0), 0);
+    assert_true(offer_one());
+}
+
+static void what_comes_to_an_attended_queue_before_it_rests_is_not_lost(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    (void)offer_one();
+    rig.queue.attended = true;
+    virtio_device_run(&model.device, 0, 64);
+    assert_false(virtqueue_fresh(&rig.queue));
+    assert_false(offer_one()); /* so nobody will kick for it */
+    assert_true(virtqueue_fresh(&rig.queue));
+    rig.queue.attended = false;
+    assert_int_equal(virtio_device_rest(&model.device, 0), VIRTIO_EVENT_AGAIN);
+}
+
 static void a_used_up_burst_asks_to_run_again(void **state)
 {
     (void)state;
@@ -516,6 +547,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_kick_is_served_and_the_driver_notified_once),
         TEST(kicks_are_off_while_serving_and_on_afterwards),
+        TEST(an_attended_queue_asks_for_no_kick_until_it_rests),
+        TEST(what_comes_to_an_attended_queue_before_it_rests_is_not_lost),
         TEST(a_request_that_comes_just_before_sleep_is_not_lost),
         TEST(a_used_up_burst_asks_to_run_again),
         TEST(a_device_that_puts_back_does_not_spin),

@@ -28,6 +28,7 @@ struct virtq_layout {
     bool (*kicks_on)(struct virtqueue *queue);
     void (*kicks_off)(struct virtqueue *queue);
     bool (*pending)(const struct virtqueue *queue);
+    bool (*fresh)(const struct virtqueue *queue);
 };
 
 extern const struct virtq_layout virtq_split_layout;

@@ -224,6 +224,11 @@ bool virtqueue_pending(struct virtqueue *queue)
     return queue->ring_mapped && queue->layout->pending(queue);
 }
 
+bool virtqueue_fresh(const struct virtqueue *queue)
+{
+    return queue->ring_mapped && queue->layout->fresh(queue);
+}
+
 /* Where the run @run begins among the arena's pieces, and how many it has. */
 static size_t run_offset(const struct virtq_arena *arena, uint16_t run, uint32_t *ret_capacity)
 {

@@ -185,6 +185,11 @@ struct virtqueue {
     bool wake_again;
     /* for the platform: when to call virtio_device_wake though nothing else happens; 0: never. CLOCK of the port. */
     uint64_t wake_at_ns;
+    /*
+     * By the platform: it looks at the ring by itself for a while, so virtio_device_run leaves kicks off. Whoever
+     * clears it calls virtio_device_rest before sleeping.
+     */
+    bool attended;
     /* counted since init, for statistics */
     uint64_t popped_total;
     uint64_t pushed_total;
@@ -268,5 +273,8 @@ int virtqueue_wrong(struct virtqueue *queue, const char *reason);
 
 /* Is there anything to pop? Reads the driver's index. */
 bool virtqueue_pending(struct virtqueue *queue);
+
+/* Has the driver offered anything that no pop has looked at yet? Cheap: for whoever looks on instead of sleeping. */
+bool virtqueue_fresh(const struct virtqueue *queue);
 
 #endif

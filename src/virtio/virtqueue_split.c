@@ -447,6 +447,11 @@ static bool split_pending(const struct virtqueue *queue)
     return queue->resubmit_left > 0 || shared_load_le16_acquire(&queue->avail->index) != queue->next_avail;
 }
 
+static bool split_fresh(const struct virtqueue *queue)
+{
+    return shared_load_le16_acquire(&queue->avail->index) != queue->avail_seen;
+}
+
 static int split_begin(struct virtqueue *queue)
 {
     uint16_t used_index = shared_load_le16(&queue->used->index);
@@ -484,4 +489,5 @@ const struct virtq_layout virtq_split_layout = {
     .kicks_on = split_kicks_on,
     .kicks_off = split_kicks_off,
     .pending = split_pending,
+    .fresh = split_fresh,
 };

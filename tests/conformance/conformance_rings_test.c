@@ -33,6 +33,23 @@ static void serves_four_queues_at_once(void **state)
     client_done(&client);
 }
 
+/*
+ * Requests in quick succession keep the queue awake, and pauses let it sleep: if it went to sleep over a request, the
+ * wait for it would end by its time limit.
+ */
+static void loses_no_kick_between_waking_and_sleeping(void **state)
+{
+    (void)state;
+    struct vhost_user_client client;
+    rig_join_and_run(&client, rig_all_features, UINT64_MAX);
+    for (unsigned i = 0; i < 20000; i++) {
+        assert_int_equal(rig_request(&client, 0, VIRTIO_BLK_T_GET_ID, 0, 20), VIRTIO_BLK_S_OK);
+        if (i % 1000 < 20)
+            usleep(i % 50);
+    }
+    client_done(&client);
+}
+
 static void stops_and_goes_on_at_the_base_it_told(void **state)
 {
     (void)state;
@@ -286,6 +303,7 @@ int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(serves_four_queues_at_once),
+        cmocka_unit_test(loses_no_kick_between_waking_and_sleeping),
         cmocka_unit_test(stops_and_goes_on_at_the_base_it_told),
         cmocka_unit_test(answers_the_base_of_a_queue_that_never_ran),
         cmocka_unit_test(starts_a_ring_in_any_order),

@@ -55,6 +55,9 @@ struct server_queue {
     unsigned pending_events; /* that came before it was placed */
     bool polled;
     uint64_t poll_at_ns, poll_pause_ns, polled_popped;
+    bool lingers;           /* look on for a while before going to sleep */
+    uint64_t idle_since_ns; /* when the ring was last found empty */
+    uint32_t linger_pause, linger_skip;
     /* to the control thread */
     struct loop_message message;
     atomic_uint told; /* SERVER_QUEUE_* */

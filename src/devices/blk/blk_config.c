@@ -141,7 +141,8 @@ int blk_config_write(struct virtio_device *device, uint32_t offset, const void *
         return -EPERM;
     /*
      * A vhost-user front end passes the driver's features on only when the driver is up, yet the byte may be written
-     * as soon as the driver has chosen: before any features are known, what is on offer decides.
+     * as soon as the driver has chosen: before any features are known, what is on offer decides. After a reset that
+     * keeps them (SET_STATUS 0), that are still the features of the driver before: a front end sets new ones first.
      */
     if (device->features != 0 && (device->features & VIRTIO_BLK_F_CONFIG_WCE) == 0)
         return -EPERM;
@@ -179,6 +180,9 @@ int blk_load(struct virtio_device *device, struct state_reader *reader)
             return -ENOTSUP;
         if (record.length != BLK_STATE_BYTES || record.payload[0] > 1)
             return -EBADMSG;
+        /* A cache that is on where no driver can flush it: the state is of another disk. */
+        if (record.payload[0] == 1 && !blk->options.write_cache)
+            return -EINVAL;
         atomic_store_explicit(&blk->writeback, record.payload[0] != 0, memory_order_relaxed);
     }
     return r;

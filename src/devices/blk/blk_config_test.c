@@ -306,6 +306,14 @@ static void refuses_saved_state_that_makes_no_sense(void **state)
     assert_int_equal(load(world, 2, 1, 1), -ENOTSUP);
     assert_int_equal(writeback(world), 0);
 
+    struct blk_options options = blk_world_options();
+    options.write_cache = false;
+    struct blk_world *other = make(&options, 1);
+    assert_int_equal(load(other, 1, 1, 1), -EINVAL); /* no driver of this disk can flush */
+    assert_int_equal(writeback(other), 0);
+    assert_int_equal(load(other, 1, 0, 1), 0);
+    blk_world_free(other);
+
     uint8_t torn[5] = {0};
     struct state_reader reader = {.bytes = torn, .size = sizeof(torn)};
     assert_int_equal(blk_load(&world->blk.device, &reader), -EBADMSG);

@@ -131,7 +131,7 @@ static int blk_resize_command(void *context, bool may_shrink, uint64_t *ret_byte
     /* As the guest is shown it: in whole blocks. */
     bytes = align_down(bytes, command->blk.options.block_bytes);
     if (bytes == 0) {
-        snprintf(error, error_bytes, "%s is shorter than one block of %u bytes, and a disk has at least one",
+        snprintf(error, error_bytes, "%s is shorter than one block of %u bytes, the least a disk has; make it larger",
                  SHORTENED(command->path), command->blk.options.block_bytes);
         return -EINVAL;
     }

@@ -54,9 +54,15 @@ static json_t *daemon_queue_statistics(struct daemon *daemon)
     return list;
 }
 
-/* "SET_MEM_TABLE: a region overlaps another", of the last message that was refused; null before the first. */
-static json_t *daemon_last_refused(const struct vhost_user_backend *backend)
+/*
+ * "SET_MEM_TABLE: a region overlaps another", of the last message that was refused, or "header: not version 1", of the
+ * last front end whose messages could not be followed; null before the first.
+ */
+static json_t *daemon_last_refused(const struct vhost_user_server *server)
 {
+    const struct vhost_user_backend *backend = &server->backend;
+    if (server->refused_reason)
+        return json_string(server->refused_reason);
     if (!backend->refused_reason)
         return json_null();
     return json_sprintf("%s: %s", vhost_user_request_name(backend->refused_request), backend->refused_reason);
@@ -71,7 +77,7 @@ static json_t *daemon_statistics(struct daemon *daemon, const json_t *command)
                      "state", daemon_state_name(server), "front_ends", (json_int_t)server->connections_total,
                      "front_ends_refused", (json_int_t)server->refused_total, "messages",
                      (json_int_t)server->backend.messages_total, "messages_refused",
-                     (json_int_t)server->backend.refused_total, "last_refused", daemon_last_refused(&server->backend),
+                     (json_int_t)server->backend.refused_total, "last_refused", daemon_last_refused(server),
                      daemon->device->name, own ? own : json_null(), "queues", daemon_queue_statistics(daemon));
 }
 

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 
 from daemon import GET_FEATURES, Case, Control, main, wait_for
@@ -74,6 +75,24 @@ class ControlSocket(Case):
             client.close()
             wait_for(lambda: control.ask(command='stats')['state'] == 'waiting', 'the front end to be gone')
 
+    def test_stats_say_why_a_front_end_was_refused(self):
+        self.serve()
+        wrong = {'header: not version 1': [64 * b'x'],
+                 'header: the payload is longer': [struct.pack('=III', 1, 1, 0x7fffffff)],
+                 'header: a reply': [struct.pack('=III', 1, 5, 0)],
+                 'in the middle of a message': [GET_FEATURES[:5]],
+                 'more descriptors': [GET_FEATURES, 64 * [0]]}
+        with self.control() as control:
+            self.assertIsNone(control.ask(command='stats')['last_refused'])
+            for refused, (reason, arguments) in enumerate(wrong.items(), 1):
+                with self.subTest(reason), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+                    client.connect(self.path('socket'))
+                    socket.send_fds(client, arguments[:1], *(arguments[1:] or [[]]))
+                    client.shutdown(socket.SHUT_WR)
+                    wait_for(lambda count=refused: control.ask(command='stats')['front_ends_refused'] == count,
+                             'the front end to be refused')
+                    self.assertIn(reason, control.ask(command='stats')['last_refused'])
+
     def test_resize_takes_over_the_file_s_size(self):
         path = self.image()
         self.serve('blk', '--blk-file', path)
@@ -98,10 +117,12 @@ class ControlSocket(Case):
         with self.control() as control:
             self.assertEqual(control.ask(command='resize'),
                              {'ok': True, 'size_bytes': 1 << 20, 'changed': False, 'front_end_told': False})
-            os.truncate(path, 512)
-            answer = control.ask(command='resize', shrink=True)
-            self.assertFalse(answer['ok'])
-            self.assertIn('shorter than one block', answer['error'])
+            for size, shrink in ((512, True), (0, True), (0, False)):
+                os.truncate(path, size)
+                answer = control.ask(command='resize', shrink=shrink)
+                self.assertFalse(answer['ok'])
+                self.assertIn('shorter than one block', answer['error'])
+                self.assertIn('make it larger', answer['error'])
             self.assertEqual(control.ask(command='stats')['blk']['size_bytes'], 1 << 20)
 
     def test_a_refusal_that_names_a_path_of_any_bytes_is_told(self):

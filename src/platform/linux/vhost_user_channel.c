@@ -72,9 +72,33 @@ static int vhost_user_channel_read(struct vhost_user_channel *channel, void *to,
     if (count < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -ECONNRESET;
     int r = vhost_user_channel_keep_handles(&channel->message, &header);
-    if (r < 0)
+    if (r < 0) {
+        channel->problem = "more descriptors than any message has";
         return r;
+    }
+    if (count == 0 && channel->received > 0) {
+        channel->problem = "the connection ended in the middle of a message";
+        return -EPROTO;
+    }
     return count == 0 ? -ECONNRESET : (int)count;
+}
+
+const char *vhost_user_channel_problem(const struct vhost_user_channel *channel)
+{
+    return channel->problem;
+}
+
+static int vhost_user_channel_check(struct vhost_user_channel *channel)
+{
+    const struct vhost_user_header *header = &channel->message.header;
+    int r = vhost_user_header_check(header);
+    if (r == -EMSGSIZE)
+        channel->problem = "header: the payload is longer than that of any message";
+    else if (r < 0 && (header->flags & VHOST_USER_FLAG_VERSION_MASK) != VHOST_USER_VERSION)
+        channel->problem = "header: not version 1";
+    else if (r < 0)
+        channel->problem = "header: a reply where a request belongs";
+    return r;
 }
 
 int vhost_user_channel_receive(struct vhost_user_channel *channel, struct vhost_user_message *ret_message)
@@ -90,7 +114,7 @@ int vhost_user_channel_receive(struct vhost_user_channel *channel, struct vhost_
         channel->received += (size_t)r;
         if (!in_header || channel->received < VHOST_USER_HEADER_BYTES)
             continue;
-        r = vhost_user_header_check(&message->header);
+        r = vhost_user_channel_check(channel);
         if (r < 0)
             return r;
         ASSERT((size_t)r <= VHOST_USER_PAYLOAD_BYTES_MAX);

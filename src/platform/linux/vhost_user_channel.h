@@ -13,6 +13,7 @@ struct vhost_user_channel {
     struct vhost_user_message message; /* being received; its handles are owned */
     size_t received;                   /* bytes of it */
     size_t expected;                   /* bytes it will have, as far as is known */
+    const char *problem;               /* the stream cannot be followed any more: why */
     /* an answer that the socket did not take at once */
     struct vhost_user_message answer;
     int answer_handle; /* owned; -1: none */
@@ -30,6 +31,9 @@ void vhost_user_channel_close(struct vhost_user_channel *channel);
  * the stream cannot be followed any more.
  */
 int vhost_user_channel_receive(struct vhost_user_channel *channel, struct vhost_user_message *ret_message);
+
+/* Why vhost_user_channel_receive refused the stream, in plain words, a constant; NULL: it did not. */
+const char *vhost_user_channel_problem(const struct vhost_user_channel *channel);
 
 /*
  * Send an answer with @handle (-1: none), which stays the caller's. What the socket does not take now is kept, and

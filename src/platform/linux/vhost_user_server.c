@@ -181,9 +181,14 @@ static void server_receive(struct vhost_user_server *server)
         int r = vhost_user_channel_receive(&server->channel, &message);
         if (r == 0)
             return;
+        if (r < 0 && r != -ECONNRESET)
+            server->refused_reason = vhost_user_channel_problem(&server->channel);
         if (r > 0) {
+            uint64_t refused = server->backend.refused_total;
             log_line(server->options.log, LOG_LEVEL_DEBUG, "%s", vhost_user_request_name(message.header.request));
             r = vhost_user_backend_message(&server->backend, &message);
+            if (server->backend.refused_total != refused)
+                server->refused_reason = NULL;
         }
         if (r < 0)
             server_disconnect(server, r);
@@ -302,6 +307,8 @@ static void server_fault(struct loop_watch *watch, unsigned events)
     struct vhost_user_server *server = container_of(watch, struct vhost_user_server, fault_watch);
     (void)events;
     server_clear_faults(server);
+    if (server->state == VHOST_USER_SERVER_CONNECTED)
+        server->refused_reason = "memory of the front end is gone: its file was made shorter";
     server_disconnect(server, -EFAULT);
     server_settle(server);
 }

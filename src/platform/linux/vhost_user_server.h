@@ -53,6 +53,8 @@ struct vhost_user_server {
     unsigned queue_count;
     uint64_t connections_total;
     uint64_t refused_total; /* front ends that were told off */
+    /* Why the last of them was, where that was no message's fault; NULL: see backend.refused_reason. A constant. */
+    const char *refused_reason;
 };
 
 /*

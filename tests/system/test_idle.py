@@ -30,6 +30,21 @@ def switches(pid):
     return total
 
 
+def all_wait(pid):
+    """Each thread waits; one that has lost the processor does not."""
+    for thread in os.listdir(f'/proc/{pid}/task'):
+        with open(f'/proc/{pid}/task/{thread}/stat', encoding='utf-8') as status:
+            if status.read().rpartition(')')[2].split()[0] != 'S':
+                return False
+    return True
+
+
+def sleeps(pid):
+    """All threads wait, and none has woken another while they were looked at: nothing is left to do."""
+    before = switches(pid)
+    return all_wait(pid) and all_wait(pid) and switches(pid) == before
+
+
 class Guest:
     """The least of a front end and driver: one queue, one buffer of entropy, no protocol features."""
     SET_OWNER, SET_FEATURES, SET_MEM_TABLE, SET_VRING_NUM, SET_VRING_ADDR = 3, 2, 5, 8, 9
@@ -89,14 +104,7 @@ class Idle(Case):
             self.serve_guest(self.path(name))
         with Control(self.path(name + '-control')) as control:
             self.assertTrue(control.ask(command='stats')['ok'])
-        seen = [switches(daemon.pid)]
-
-        def quiet():
-            time.sleep(0.1)
-            seen.append(switches(daemon.pid))
-            return seen[-1] == seen[-2]
-
-        wait_for(quiet, 'the daemon to have started')
+        wait_for(lambda: sleeps(daemon.pid), 'the daemon to have started')
         return daemon
 
     def serve_guest(self, path):

@@ -22,6 +22,7 @@
  */
 #include "platform/linux/server_queue.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,7 @@
  * served, and neither side goes to sleep.
  */
 #define LINGER_PIECE 4
+static_assert(SERVER_QUEUE_BURST % LINGER_PIECE == 0, "a burst is used up to the last request");
 /* After a vain look, so many kicks that came soon are let pass before the next one: doubled with each, up to the most.
  */
 #define LINGER_PAUSE_MIN 2u

@@ -47,13 +47,15 @@ void virtio_device_init(struct virtio_device *device, const struct virtio_device
     device->queues = queues;
     device->queue_count = queue_count;
     device->features = 0;
+    device->offers_in_order = false;
     atomic_init(&device->config_generation, 0);
     atomic_init(&device->needs_reset, false);
 }
 
 uint64_t virtio_device_features(const struct virtio_device *device)
 {
-    return RING_FEATURES | (device->class->features != NULL ? device->class->features(device) : 0);
+    uint64_t order = device->offers_in_order ? VIRTIO_F_IN_ORDER : 0;
+    return RING_FEATURES | order | (device->class->features != NULL ? device->class->features(device) : 0);
 }
 
 int virtio_device_set_features(struct virtio_device *device, uint64_t features)
@@ -71,8 +73,7 @@ int virtio_device_set_features(struct virtio_device *device, uint64_t features)
 }
 
 int virtio_device_queue_start(struct virtio_device *device, unsigned index, const struct virtqueue_config *config,
-                              const struct guest_memory *memory, const struct dirty_log *log,
-                              struct virtq_inflight *inflight)
+                              const struct guest_memory *memory, const struct dirty_log *log, void *inflight)
 {
     struct virtqueue *queue = queue_at(device, index);
     int r = virtqueue_start(queue, config, memory, log, inflight);
@@ -208,7 +209,7 @@ void virtio_device_reset(struct virtio_device *device)
     atomic_store(&device->needs_reset, false);
     for (unsigned i = 0; i < device->queue_count; i++) {
         device->queues[i].broken = false;
-        device->queues[i].next_avail = 0;
+        virtqueue_set_base(&device->queues[i], 0);
     }
     if (device->class->reset != NULL)
         device->class->reset(device);
@@ -216,8 +217,9 @@ void virtio_device_reset(struct virtio_device *device)
 
 #define DEVICE_RECORD_VERSION 1
 #define DEVICE_RECORD_BYTES 20
-#define QUEUE_RECORD_VERSION 1
-#define QUEUE_RECORD_BYTES 4
+#define QUEUE_RECORD_VERSION 2
+#define QUEUE_RECORD_BYTES 6
+#define QUEUE_RECORD_BYTES_1 4 /* of version 1 */
 #define MODEL_RECORD_VERSION 1
 
 static int save_model(const struct virtio_device *device, struct state_writer *writer)
@@ -251,7 +253,7 @@ static int save_records(const struct virtio_device *device, struct state_writer 
     for (uint16_t i = 0; i < device->queue_count && r == 0; i++) {
         uint8_t queue_record[QUEUE_RECORD_BYTES];
         put_le16(queue_record, i);
-        put_le16(queue_record + 2, virtqueue_base(&device->queues[i]));
+        put_le32(queue_record + 2, virtqueue_base(&device->queues[i]));
         r = state_put(writer, VIRTIO_STATE_QUEUE, QUEUE_RECORD_VERSION, queue_record, sizeof(queue_record));
     }
     if (r == 0 && device->class->save != NULL)
@@ -288,9 +290,11 @@ static int load_device(struct virtio_device *device, const struct state_record *
 
 static int load_queue(struct virtio_device *device, const struct state_record *record)
 {
-    if (record->length != QUEUE_RECORD_BYTES || get_le16(record->payload) >= device->queue_count)
+    uint32_t bytes = record->version < 2 ? QUEUE_RECORD_BYTES_1 : QUEUE_RECORD_BYTES;
+    if (record->length != bytes || get_le16(record->payload) >= device->queue_count)
         return -EBADMSG;
-    device->queues[get_le16(record->payload)].next_avail = get_le16(record->payload + 2);
+    uint32_t base = record->version < 2 ? get_le16(record->payload + 2) : get_le32(record->payload + 2);
+    virtqueue_set_base(&device->queues[get_le16(record->payload)], base);
     return 0;
 }
 

@@ -89,13 +89,21 @@ struct virtio_device {
     /* Grows whenever the device, not the driver, changes its configuration space (2.5). */
     _Atomic uint32_t config_generation;
     _Atomic bool needs_reset; /* some queue broke since the last reset */
+    /*
+     * Offer VIRTIO_F_IN_ORDER: set after init, by who makes the device. It makes fast requests wait for slow ones, so a
+     * device whose requests overtake each other rather does without.
+     */
+    bool offers_in_order;
 };
 
 /* Called by a model's init. @queues are borrowed and outlive the device. */
 void virtio_device_init(struct virtio_device *device, const struct virtio_device_class *class, struct virtqueue *queues,
                         uint16_t queue_count);
 
-/* What the device offers: the model's bits and the ring's (INDIRECT_DESC, EVENT_IDX, VERSION_1). */
+/*
+ * What the device offers: the model's bits and the ring's (INDIRECT_DESC, EVENT_IDX, VERSION_1, and IN_ORDER where
+ * device->offers_in_order).
+ */
 uint64_t virtio_device_features(const struct virtio_device *device);
 
 /* -EINVAL: bits that were not offered, or that the model refuses; nothing changes. Every queue is stopped. */
@@ -104,8 +112,7 @@ int virtio_device_set_features(struct virtio_device *device, uint64_t features);
 /* Start queue @index. Errors are virtqueue_start's. On the queue's thread. The caller runs the queue once afterwards.
  */
 int virtio_device_queue_start(struct virtio_device *device, unsigned index, const struct virtqueue_config *config,
-                              const struct guest_memory *memory, const struct dirty_log *log,
-                              struct virtq_inflight *inflight);
+                              const struct guest_memory *memory, const struct dirty_log *log, void *inflight);
 
 /*
  * Begin to stop queue @index; a stopped one answers at once. Returns events: with VIRTIO_EVENT_STOPPED it has stopped,
@@ -138,11 +145,11 @@ int virtio_device_config_write(struct virtio_device *device, uint32_t offset, co
 /* Every queue is stopped. Negotiated features and needs_reset are forgotten, the model resets. */
 void virtio_device_reset(struct virtio_device *device);
 
-/* Tags of a saved device (state.h). All are version 1. */
+/* Tags of a saved device (state.h). The queue's is version 2, the others version 1. */
 #define VIRTIO_STATE_DEVICE                                                                                            \
     0x00564544u                        /* first: device id u16, queues u16, features u64, config_generation u32,       \
                                           needs_reset u32 (0 or 1) */
-#define VIRTIO_STATE_QUEUE 0x00555551u /* one a queue: index u16, where it goes on in the available ring u16 */
+#define VIRTIO_STATE_QUEUE 0x00555551u /* one a queue: index u16, virtqueue_base u32; in version 1 that was an u16 */
 #define VIRTIO_STATE_MODEL 0x004c444du /* at most one: the records of the model's class->save, with tags of its own */
 
 /*

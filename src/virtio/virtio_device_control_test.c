@@ -166,7 +166,7 @@ static uint8_t saved[256];
 static size_t save(void)
 {
     given(&model_class);
-    queue.next_avail = 2;
+    virtqueue_set_base(&queue, 0x80020002);
     assert_int_equal(virtio_device_set_features(&device, TEST_FEATURE), 0);
     value = 0xcafe;
     atomic_store(&device.config_generation, 7);
@@ -192,19 +192,33 @@ static void what_is_saved_is_loaded(void **state)
     assert_int_equal(value, 0xcafe);
     assert_int_equal(atomic_load(&device.config_generation), 7);
     assert_true(atomic_load(&device.needs_reset));
-    assert_int_equal(virtqueue_base(&queue), 2);
+    assert_int_equal(virtqueue_base(&queue), 0x80020002);
 }
 
 static void a_device_without_state_of_its_own_saves_its_queues(void **state)
 {
     (void)state;
     given(&bare_class);
-    queue.next_avail = 99;
+    virtqueue_set_base(&queue, 99);
     struct state_writer writer = {.bytes = saved, .size = sizeof(saved)};
     assert_int_equal(virtio_device_save(&device, &writer), 0);
     virtio_device_reset(&device);
     assert_int_equal(load(saved, writer.used), 0);
     assert_int_equal(virtqueue_base(&queue), 99);
+}
+
+static void a_queue_that_an_earlier_version_saved_goes_on_in_its_ring(void **state)
+{
+    (void)state;
+    given(&bare_class);
+    struct state_writer writer = {.bytes = saved, .size = sizeof(saved)};
+    assert_int_equal(virtio_device_save(&device, &writer), 0);
+    /* Version 1 of the queue's record: index u16, base u16. */
+    static const uint8_t payload[4] = {0, 0, 0x34, 0x12};
+    writer.used -= 12 + 6;
+    assert_int_equal(state_put(&writer, VIRTIO_STATE_QUEUE, 1, payload, sizeof(payload)), 0);
+    assert_int_equal(load(saved, writer.used), 0);
+    assert_int_equal(virtqueue_base(&queue), 0x1234);
 }
 
 static void saving_without_room_writes_nothing(void **state)
@@ -233,7 +247,7 @@ static void bytes_that_are_cut_off_are_refused(void **state)
 {
     (void)state;
     const size_t device_bytes = 12 + 20;
-    const size_t queue_bytes = 12 + 4;
+    const size_t queue_bytes = 12 + 6;
     size_t size = save();
     for (size_t cut = 0; cut < size; cut++) {
         /* Whole records are a state, if a poor one. */
@@ -258,10 +272,11 @@ static void states_that_are_not_ours_are_refused(void **state)
         {16, 0x01, -EINVAL},        /* a feature that is not on offer */
         {16, 0x10, -EINVAL},        /* one that the model refuses */
         {28, 2, -EBADMSG},          /* needs_reset that is no flag */
-        {36, 2, -ENOTSUP},          /* a newer queue record */
+        {36, 3, -ENOTSUP},          /* a newer queue record */
+        {36, 1, -EBADMSG},          /* one of version 1 that is too long for that */
         {44, 1, -EBADMSG},          /* a queue that is not there */
-        {52, 2, -ENOTSUP},          /* a newer model record */
-        {48 + 12 + 8, 3, -EBADMSG}, /* inside it: a record cut off */
+        {54, 2, -ENOTSUP},          /* a newer model record */
+        {50 + 12 + 8, 3, -EBADMSG}, /* inside it: a record cut off */
     };
     size_t size = save();
     static uint8_t sound[sizeof(saved)];
@@ -309,6 +324,7 @@ int main(void)
         cmocka_unit_test(configuration_is_written_only_inside_and_where_allowed),
         cmocka_unit_test(what_is_saved_is_loaded),
         cmocka_unit_test(a_device_without_state_of_its_own_saves_its_queues),
+        cmocka_unit_test(a_queue_that_an_earlier_version_saved_goes_on_in_its_ring),
         cmocka_unit_test(saving_without_room_writes_nothing),
         cmocka_unit_test(bytes_that_are_cut_off_are_refused),
         cmocka_unit_test(states_that_are_not_ours_are_refused),

@@ -517,7 +517,7 @@ static void reset_forgets_the_lie_and_the_place_in_the_ring(void **state)
     given(COMPLETE);
     assert_int_equal(virtio_device_queue_stop(&model.device, 0), VIRTIO_EVENT_STOPPED);
     assert_int_equal(virtio_device_set_features(&model.device, TEST_FEATURE), 0);
-    rig.config.next_avail = 0;
+    rig.config.base = 0;
     assert_int_equal(virtio_device_queue_start(&model.device, 0, &rig.config, &rig.memory, NULL, NULL), 0);
     (void)offer_one();
     offer_lie();

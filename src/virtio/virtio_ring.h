@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-/* The split virtqueue as it lies in guest memory, little-endian (VIRTIO 1.3, 2.7). The wire, nothing else. */
+/* Virtqueues as they lie in guest memory, little-endian (VIRTIO 1.3, 2.7 and 2.8). The wire, nothing else. */
 #ifndef VIRTIO_VIRTIO_RING_H
 #define VIRTIO_VIRTIO_RING_H
 
@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* 2.7: the queue size is a power of two, at most this. */
+/* 2.7, 2.8: a queue has at most so many entries; a split one, a power of two. */
 #define VRING_SIZE_MAX 32768
 
 /* 2.7.5, the descriptor table */
@@ -67,6 +67,40 @@ static inline uint32_t vring_avail_bytes(uint32_t size)
 static inline uint32_t vring_used_bytes(uint32_t size)
 {
     return 4 + 8 * size + 2;
+}
+
+/* 2.8.13, the descriptors of a packed ring: what the driver offers and what the device gives back. */
+#define VRING_PACKED_DESC_F_AVAIL 0x80
+#define VRING_PACKED_DESC_F_USED 0x8000
+
+struct vring_packed_desc {
+    uint64_t address;
+    uint32_t length;
+    uint16_t id;
+    uint16_t flags;
+};
+static_assert(sizeof(struct vring_packed_desc) == 16, "VIRTIO 1.3, 2.8.13");
+
+/* 2.8.14, event suppression: the driver area is read by the device, the device area by the driver. */
+#define VRING_PACKED_EVENT_ENABLE 0
+#define VRING_PACKED_EVENT_DISABLE 1
+#define VRING_PACKED_EVENT_DESC 2
+
+struct vring_packed_event {
+    uint16_t position; /* in the ring; the wrap counter is bit 15 */
+    uint16_t flags;
+};
+static_assert(sizeof(struct vring_packed_event) == 4, "VIRTIO 1.3, 2.8.14");
+
+#define VRING_PACKED_WRAP_BIT 15
+
+/* 2.8.10.1: alignment of the ring and of the two areas. */
+#define VRING_PACKED_DESC_ALIGN 16
+#define VRING_PACKED_EVENT_ALIGN 4
+
+static inline uint32_t vring_packed_desc_bytes(uint32_t size)
+{
+    return size * (uint32_t)sizeof(struct vring_packed_desc);
 }
 
 #endif

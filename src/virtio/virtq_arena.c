@@ -19,7 +19,7 @@
 #define PART_ALIGN 64
 
 struct arena_layout {
-    size_t chains, requests, iov, addresses, free_slots, free_medium, free_long;
+    size_t chains, requests, iov, addresses, order, free_slots, free_medium, free_long;
     size_t request_stride;
     size_t bytes;
 };
@@ -37,6 +37,15 @@ static size_t part(struct arena_layout *layout, size_t bytes)
     return at;
 }
 
+/* A power of two: places go round by a mask. */
+static uint32_t order_places(const struct virtq_arena_shape *shape)
+{
+    uint32_t places = 1;
+    while (places < shape->slots)
+        places *= 2;
+    return places;
+}
+
 static struct arena_layout arena_layout(const struct virtq_arena_shape *shape)
 {
     ASSERT(shape->slots >= VIRTQ_SLOTS_MIN && shape->slots <= VIRTQ_SLOTS_MAX);
@@ -50,6 +59,7 @@ static struct arena_layout arena_layout(const struct virtq_arena_shape *shape)
     layout.requests = part(&layout, shape->slots * layout.request_stride);
     layout.iov = part(&layout, pieces_in(shape) * sizeof(struct guest_iovec));
     layout.addresses = part(&layout, pieces_in(shape) * sizeof(uint64_t));
+    layout.order = part(&layout, order_places(shape) * sizeof(uint16_t));
     layout.free_slots = part(&layout, shape->slots * sizeof(uint16_t));
     layout.free_medium = part(&layout, shape->medium_runs * sizeof(uint16_t));
     layout.free_long = part(&layout, shape->long_runs * sizeof(uint16_t));
@@ -81,6 +91,8 @@ void virtq_arena_init(struct virtq_arena *arena, const struct virtq_arena_shape 
         .request_stride = layout.request_stride,
         .iov = (void *)(bytes + layout.iov),
         .addresses = (void *)(bytes + layout.addresses),
+        .order = (void *)(bytes + layout.order),
+        .order_mask = (uint16_t)(order_places(shape) - 1),
         .free_slots = (void *)(bytes + layout.free_slots),
         .free_medium = (void *)(bytes + layout.free_medium),
         .free_long = (void *)(bytes + layout.free_long),

@@ -46,9 +46,11 @@ struct virtq_arena {
     size_t request_stride;
     struct guest_iovec *iov; /* short runs in slot order, then medium, then long */
     uint64_t *addresses;     /* parallel to iov */
+    uint16_t *order;         /* slots by arrival, for queues that give back in order: a ring of order_mask + 1 */
     uint16_t *free_slots;    /* stacks of free numbers; the last freed is the next used, while it is in the cache */
     uint16_t *free_medium;
     uint16_t *free_long;
+    uint16_t order_mask;
     uint16_t free_slot_count;
     uint16_t free_medium_count;
     uint16_t free_long_count;

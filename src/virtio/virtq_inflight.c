@@ -20,17 +20,14 @@
 
 #include <errno.h>
 
-/* The version of the record that this text describes; 0 is a new one. */
-#define INFLIGHT_VERSION 1
-
 /* Clear a batch. Done twice it does no harm, which is what a crash in the middle of it needs. -EPROTO: bad links. */
-static int clear_batch(struct virtq_inflight *inflight, uint32_t size, uint16_t count, uint16_t used_index)
+static int clear_batch(struct virtq_record_split *inflight, uint32_t size, uint16_t count, uint16_t used_index)
 {
     uint32_t head = __atomic_load_n(&inflight->last_batch_head, __ATOMIC_RELAXED);
     for (uint32_t left = count; left > 0; left--) {
         if (head >= size)
             return -EPROTO;
-        struct virtq_inflight_desc *desc = &inflight->desc[index_mask(head, size)];
+        struct virtq_record_split_entry *desc = &inflight->desc[index_mask(head, size)];
         desc->inflight = 0;
         head = __atomic_load_n(&desc->next, __ATOMIC_RELAXED);
     }
@@ -47,7 +44,7 @@ void virtq_inflight_shown(struct virtqueue *queue, uint16_t count, uint16_t used
 }
 
 /* Count what the record says is in flight, and find the counter that follows theirs. -EPROTO: it is no record. */
-static int count_recorded(const struct virtq_inflight *inflight, uint32_t size, uint32_t *ret_count,
+static int count_recorded(const struct virtq_record_split *inflight, uint32_t size, uint32_t *ret_count,
                           uint64_t *ret_counter)
 {
     uint32_t count = 0;
@@ -68,25 +65,25 @@ static int count_recorded(const struct virtq_inflight *inflight, uint32_t size, 
     return 0;
 }
 
-static void make_ready(struct virtq_inflight *inflight, uint32_t size, uint16_t used_index)
+static void make_ready(struct virtq_record_split *inflight, uint32_t size, uint16_t used_index)
 {
     inflight->desc_num = (uint16_t)size;
     inflight->last_batch_head = 0;
     inflight->used_index = used_index;
     compiler_barrier();
-    inflight->version = INFLIGHT_VERSION;
+    inflight->version = VIRTQ_RECORD_VERSION;
 }
 
 int virtq_inflight_begin(struct virtqueue *queue, uint16_t used_index)
 {
-    struct virtq_inflight *inflight = queue->inflight;
+    struct virtq_record_split *inflight = queue->inflight;
     uint32_t size = queue->config.size;
     uint16_t version = __atomic_load_n(&inflight->version, __ATOMIC_RELAXED);
     if (version == 0) {
         make_ready(inflight, size, used_index);
         return 0;
     }
-    if (version != INFLIGHT_VERSION)
+    if (version != VIRTQ_RECORD_VERSION)
         return virtqueue_wrong(queue, "an in-flight record of an unknown version");
 
     uint32_t count;
@@ -119,7 +116,7 @@ bool virtq_inflight_next(const struct virtqueue *queue, uint16_t *ret_head, uint
     uint32_t best_head = 0;
     uint64_t best = 0;
     for (uint32_t head = 0; head < queue->config.size; head++) {
-        const struct virtq_inflight_desc *desc = &queue->inflight->desc[head];
+        const struct virtq_record_split_entry *desc = &virtq_inflight_record(queue)->desc[head];
         if (__atomic_load_n(&desc->inflight, __ATOMIC_RELAXED) != 1)
             continue;
         uint64_t counter = __atomic_load_n(&desc->counter, __ATOMIC_RELAXED);
@@ -145,7 +142,7 @@ void virtq_inflight_taken(struct virtqueue *queue, uint16_t head, uint64_t count
 
 void virtq_inflight_put_back(struct virtqueue *queue, uint16_t head)
 {
-    queue->resubmit_counter = __atomic_load_n(&queue->inflight->desc[head].counter, __ATOMIC_RELAXED);
+    queue->resubmit_counter = __atomic_load_n(&virtq_inflight_record(queue)->desc[head].counter, __ATOMIC_RELAXED);
     queue->resubmit_head = head;
     queue->resubmit_left++;
 }

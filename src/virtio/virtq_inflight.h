@@ -20,10 +20,15 @@ static inline void compiler_barrier(void)
  */
 int virtq_inflight_begin(struct virtqueue *queue, uint16_t used_index);
 
+static inline struct virtq_record_split *virtq_inflight_record(const struct virtqueue *queue)
+{
+    return queue->inflight;
+}
+
 /* @head was popped: its counter first, so that a set flag never has an old one. */
 static inline void virtq_inflight_pop(struct virtqueue *queue, uint16_t head)
 {
-    struct virtq_inflight_desc *desc = &queue->inflight->desc[head];
+    struct virtq_record_split_entry *desc = &virtq_inflight_record(queue)->desc[head];
     desc->counter = queue->inflight_counter++;
     compiler_barrier();
     desc->inflight = 1;
@@ -34,15 +39,15 @@ static inline void virtq_inflight_pop(struct virtqueue *queue, uint16_t head)
 static inline void virtq_inflight_unpop(struct virtqueue *queue, uint16_t head)
 {
     compiler_barrier();
-    queue->inflight->desc[head].inflight = 0;
+    virtq_inflight_record(queue)->desc[head].inflight = 0;
 }
 
 /* @head stands in the used ring, and is part of the batch that is shown next. */
 static inline void virtq_inflight_push(struct virtqueue *queue, uint16_t head)
 {
-    queue->inflight->desc[head].next = queue->inflight->last_batch_head;
+    virtq_inflight_record(queue)->desc[head].next = virtq_inflight_record(queue)->last_batch_head;
     compiler_barrier();
-    queue->inflight->last_batch_head = head;
+    virtq_inflight_record(queue)->last_batch_head = head;
 }
 
 /* The used ring's index has been moved over a batch of @count, to @used_index: none of it is in flight. */

@@ -35,7 +35,7 @@ static int successor(void)
     virtq_arena_init(&rig.arena, &shape, rig.arena_block);
     virtqueue_init(&rig.queue, &rig.arena);
     /* What QEMU sends when a back end is gone: the used index. */
-    rig.config.next_avail = le16_to_cpu(rig.driver.used->index);
+    rig.config.base = le16_to_cpu(rig.driver.used->index);
     return rig_start();
 }
 
@@ -43,7 +43,7 @@ static unsigned in_flight(void)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < 8; i++)
-        count += rig.inflight->desc[i].inflight;
+        count += rig.split_record->desc[i].inflight;
     return count;
 }
 
@@ -51,9 +51,9 @@ static void a_new_record_is_made_ready(void **state)
 {
     (void)state;
     given(77);
-    assert_int_equal(rig.inflight->version, 1);
-    assert_int_equal(rig.inflight->desc_num, 8);
-    assert_int_equal(rig.inflight->used_index, 77);
+    assert_int_equal(rig.split_record->version, 1);
+    assert_int_equal(rig.split_record->desc_num, 8);
+    assert_int_equal(rig.split_record->used_index, 77);
     assert_int_equal(rig.queue.next_avail, 77);
 }
 
@@ -66,8 +66,8 @@ static void a_pop_records_the_request_and_the_order_of_coming(void **state)
     assert_int_equal(virtqueue_pop(&rig.queue, chains, 3), 3);
     assert_int_equal(in_flight(), 3);
     for (unsigned i = 0; i < 3; i++) {
-        assert_int_equal(rig.inflight->desc[chains[i]->head].inflight, 1);
-        assert_int_equal(rig.inflight->desc[chains[i]->head].counter, i);
+        assert_int_equal(rig.split_record->desc[chains[i]->head].inflight, 1);
+        assert_int_equal(rig.split_record->desc[chains[i]->head].counter, i);
     }
 }
 
@@ -80,15 +80,15 @@ static void a_push_links_the_batch_and_publish_clears_it(void **state)
     assert_int_equal(virtqueue_pop(&rig.queue, chains, 3), 3);
     const uint16_t heads[3] = {chains[0]->head, chains[1]->head, chains[2]->head};
     virtqueue_push(&rig.queue, chains + 1, 2);
-    assert_int_equal(rig.inflight->last_batch_head, heads[2]);
-    assert_int_equal(rig.inflight->desc[heads[2]].next, heads[1]);
+    assert_int_equal(rig.split_record->last_batch_head, heads[2]);
+    assert_int_equal(rig.split_record->desc[heads[2]].next, heads[1]);
     assert_int_equal(in_flight(), 3);
-    assert_int_equal(rig.inflight->used_index, 0);
+    assert_int_equal(rig.split_record->used_index, 0);
 
     (void)virtqueue_publish(&rig.queue);
-    assert_int_equal(rig.inflight->desc[heads[0]].inflight, 1);
+    assert_int_equal(rig.split_record->desc[heads[0]].inflight, 1);
     assert_int_equal(in_flight(), 1);
-    assert_int_equal(rig.inflight->used_index, 2);
+    assert_int_equal(rig.split_record->used_index, 2);
 }
 
 static void what_is_put_back_is_not_in_flight(void **state)
@@ -136,7 +136,7 @@ static void a_successor_takes_up_what_was_in_flight_oldest_first_and_then_goes_o
     assert_int_equal(chains[2]->head, heads[3]);
     assert_int_equal(virtqueue_pop(&rig.queue, chains + 3, 5), 1);
     assert_int_not_equal(chains[3]->head, heads[1]);
-    assert_int_equal(rig.inflight->desc[chains[3]->head].counter, 4);
+    assert_int_equal(rig.split_record->desc[chains[3]->head].counter, 4);
     assert_int_equal(virtqueue_pop(&rig.queue, chains + 4, 4), 0);
     assert_null(rig.queue.broken_reason);
     assert_int_equal(rig.queue.next_avail, (uint16_t)(0xfffd + 6));
@@ -176,7 +176,7 @@ static void requests_with_one_counter_are_each_taken_up_once(void **state)
     struct virtq_chain *chains[4];
     assert_int_equal(virtqueue_pop(&rig.queue, chains, 3), 3);
     for (unsigned i = 0; i < 3; i++)
-        rig.inflight->desc[chains[i]->head].counter = 9;
+        rig.split_record->desc[chains[i]->head].counter = 9;
     assert_int_equal(successor(), 0);
     assert_int_equal(virtqueue_pop(&rig.queue, chains, 4), 3);
     assert_true(chains[0]->head < chains[1]->head && chains[1]->head < chains[2]->head);
@@ -213,7 +213,7 @@ static void a_batch_that_was_shown_and_not_cleared_is_cleared(void **state)
     assert_int_equal(in_flight(), 4);
 
     assert_int_equal(successor(), 0);
-    assert_int_equal(rig.inflight->used_index, 2);
+    assert_int_equal(rig.split_record->used_index, 2);
     assert_int_equal(in_flight(), 1);
     assert_int_equal(virtqueue_pop(&rig.queue, chains, 4), 1);
     assert_int_equal(chains[0]->head, last);
@@ -227,7 +227,7 @@ static void a_batch_that_was_half_cleared_is_cleared(void **state)
     offer_many(4);
     struct virtq_chain *chains[4];
     assert_int_equal(virtqueue_pop(&rig.queue, chains, 4), 4);
-    rig.inflight->desc[chains[1]->head].inflight = 0;
+    rig.split_record->desc[chains[1]->head].inflight = 0;
     virtqueue_push(&rig.queue, chains, 3);
     rig.driver.used->index = cpu_to_le16(3);
     assert_int_equal(successor(), 0);
@@ -247,7 +247,7 @@ static void a_batch_that_was_linked_and_not_shown_is_taken_up(void **state)
     virtqueue_push(&rig.queue, chains, 3);
     (void)virtqueue_publish(&rig.queue);
     assert_int_equal(in_flight(), 0);
-    assert_int_equal(rig.inflight->used_index, 3);
+    assert_int_equal(rig.split_record->used_index, 3);
 }
 
 static void a_ring_that_began_anew_is_no_contradiction(void **state)
@@ -257,10 +257,10 @@ static void a_ring_that_began_anew_is_no_contradiction(void **state)
     offer_many(1);
     (void)rig_push(rig_pop());
     assert_true(virtqueue_stop(&rig.queue));
-    fake_driver_init(&rig.driver, &rig.low, RIG_RING, 8, false);
+    fake_driver_init(&rig.driver, &rig.low, RIG_RING, 8, 0);
     assert_int_equal(successor(), 0);
     assert_int_equal(rig.queue.next_avail, 0);
-    assert_int_equal(rig.inflight->used_index, 0);
+    assert_int_equal(rig.split_record->used_index, 0);
     offer_many(1);
     assert_true(rig_push(rig_pop()));
 }
@@ -290,7 +290,7 @@ static void a_successor_refuses(void (*spoil)(void))
 
 static void spoil_version(void)
 {
-    rig.inflight->version = 2;
+    rig.split_record->version = 2;
 }
 
 static void a_version_that_is_not_known_is_refused(void **state)
@@ -301,7 +301,7 @@ static void a_version_that_is_not_known_is_refused(void **state)
 
 static void spoil_flag(void)
 {
-    rig.inflight->desc[7].inflight = 2;
+    rig.split_record->desc[7].inflight = 2;
 }
 
 static void a_flag_that_is_none_is_refused(void **state)
@@ -312,7 +312,7 @@ static void a_flag_that_is_none_is_refused(void **state)
 
 static void spoil_counter(void)
 {
-    rig.inflight->desc[2].counter = UINT64_MAX;
+    rig.split_record->desc[2].counter = UINT64_MAX;
 }
 
 static void a_counter_that_nothing_can_follow_is_refused(void **state)
@@ -323,7 +323,7 @@ static void a_counter_that_nothing_can_follow_is_refused(void **state)
 
 static void spoil_batch_head(void)
 {
-    rig.inflight->last_batch_head = 8;
+    rig.split_record->last_batch_head = 8;
 }
 
 static void a_batch_that_begins_outside_the_ring_is_refused(void **state)
@@ -334,7 +334,7 @@ static void a_batch_that_begins_outside_the_ring_is_refused(void **state)
 
 static void spoil_batch_link(void)
 {
-    rig.inflight->desc[rig.inflight->last_batch_head].next = 0xffff;
+    rig.split_record->desc[rig.split_record->last_batch_head].next = 0xffff;
 }
 
 static void a_batch_that_goes_outside_the_ring_is_refused(void **state)
@@ -345,7 +345,7 @@ static void a_batch_that_goes_outside_the_ring_is_refused(void **state)
 
 static void spoil_used_index(void)
 {
-    rig.inflight->used_index = 3;
+    rig.split_record->used_index = 3;
 }
 
 static void a_batch_longer_than_the_ring_is_refused(void **state)
@@ -363,7 +363,7 @@ static void a_record_that_changes_under_us_breaks_the_queue_and_no_more(void **s
     assert_int_equal(virtqueue_pop(&rig.queue, chains, 3), 3);
     assert_int_equal(successor(), 0);
     struct virtq_chain *chain = rig_pop();
-    memset(rig.inflight, 0xff, sizeof(*rig.inflight) + 8 * sizeof(struct virtq_inflight_desc));
+    memset(rig.inflight, 0xff, sizeof(*rig.split_record) + 8 * sizeof(struct virtq_record_split_entry));
     struct virtq_chain *other;
     assert_int_equal(virtqueue_pop(&rig.queue, &other, 1), -EPROTO);
     (void)rig_push(chain);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Inside the virtqueue: what a ring's layout does (split here; packed as its sibling later), and what the layouts share
- * to build chains out of descriptors. Nobody outside virtio/ includes this.
+ * Inside the virtqueue: what a ring's layout does, and what the layouts share to build chains out of descriptors.
+ * Nobody outside virtio/ includes this.
  */
 #ifndef VIRTIO_VIRTQ_LAYOUT_H
 #define VIRTIO_VIRTQ_LAYOUT_H
@@ -17,8 +17,15 @@ struct virtq_layout {
     /* Reach the ring that queue->config names in queue->memory, or give it back. On failure nothing stays mapped. */
     int (*map)(struct virtqueue *queue);
     void (*unmap)(struct virtqueue *queue);
-    /* The ring is mapped, and a new life starts: take its indices, read the in-flight record. -EPROTO. */
+    /*
+     * The ring is mapped, and a new life starts: take its indices, read the in-flight record. -EPROTO: by the record.
+     * -EINVAL: the base.
+     */
     int (*begin)(struct virtqueue *queue);
+    /* Where it stands (virtqueue_base), nothing being out. */
+    uint32_t (*base)(const struct virtqueue *queue);
+    /* Has all that was pushed been shown? */
+    bool (*shown)(const struct virtqueue *queue);
     /* As the calls of virtqueue.h, whose caller has checked the states. push also frees the chains. */
     int (*pop)(struct virtqueue *queue, struct virtq_chain **chains, unsigned max);
     void (*push)(struct virtqueue *queue, struct virtq_chain **chains, unsigned count);
@@ -32,9 +39,28 @@ struct virtq_layout {
 };
 
 extern const struct virtq_layout virtq_split_layout;
+extern const struct virtq_layout virtq_packed_layout;
 
 /* The guest broke the rules: nothing is popped any more. Returns -EPROTO. */
 int virtqueue_break(struct virtqueue *queue);
+
+/*
+ * Reach one part of the ring: guest_memory_map, and aligned in this process too. -EFAULT, -EINVAL, or what the access
+ * table says.
+ */
+int virtq_map_part(const struct virtqueue *queue, uint64_t address, uint64_t bytes, size_t alignment, bool write,
+                   void **ret_host);
+
+/* We wrote @bytes at guest address @base + @offset, a part of the ring: a sum that wraps is in no log. */
+static inline void virtq_mark_ring(const struct virtqueue *queue, uint64_t base, uint64_t offset, uint64_t bytes)
+{
+    uint64_t address;
+    if (queue->config.used_log && !add_overflows_u64(base, offset, &address))
+        dirty_log_mark(queue->log, address, bytes);
+}
+
+/* Chain @taken of a pop could not be taken: @r. What pop is to answer. */
+int virtq_pop_ended(struct virtqueue *queue, unsigned taken, int r);
 
 /*
  * A chain while its descriptors are read. Its slot and runs are taken from the arena only as far as noted. It is meant
@@ -147,12 +173,47 @@ static inline struct virtq_chain *virtq_build_end(struct virtq_build *build, uin
     chain->tail_written = false;
     chain->writable_given = false;
     chain->resubmitted = false;
+    chain->waiting = false;
     chain->out = true;
     chain->trim_count = 0;
     chain->mapped_by = queue->memory->access != NULL ? queue->memory : NULL;
     arena->free_slot_count--;
     queue->out_count++;
     return chain;
+}
+
+/*
+ * An indirect table while it is walked. It may have any alignment. An entry has 16 bytes in both layouts, and begins
+ * with the address.
+ */
+#define VIRTQ_TABLE_ENTRY_BYTES 16
+
+/* Entries fetched at a time from a table that is not in one piece: each fetch may be a mapping or a hypercall. */
+#define VIRTQ_TABLE_GROUP_MAX 32
+
+struct virtq_table {
+    const struct guest_memory *memory;
+    const uint8_t *host; /* NULL: not in one linear piece, entries are fetched in groups */
+    uint64_t address;
+    uint32_t count;
+    uint32_t group_first;
+    uint32_t group_count;
+    uint8_t group[VIRTQ_TABLE_GROUP_MAX][VIRTQ_TABLE_ENTRY_BYTES];
+};
+
+/* Judge a table of @bytes at @address (2.7.5.3, 2.8.7). -EPROTO. */
+int virtq_table_open(struct virtq_table *table, struct virtq_build *build, uint64_t address, uint32_t bytes);
+/* For virtq_table_entry: of a table that is not linear. */
+int virtq_table_entry_cold(struct virtq_table *table, uint32_t index, void *to);
+
+/* Copy out entry @index, which is in the table. -EPROTO: it is not in memory. -EAGAIN: from the access table. */
+static inline int virtq_table_entry(struct virtq_table *table, uint32_t index, void *to)
+{
+    if (table->host == NULL)
+        return virtq_table_entry_cold(table, index, to);
+    size_t masked = index_mask(index, table->count);
+    shared_copy_in(to, table->host + masked * VIRTQ_TABLE_ENTRY_BYTES, VIRTQ_TABLE_ENTRY_BYTES);
+    return 0;
 }
 
 /* For virtq_give_back and virtq_build_fail: a run that is not the slot's own. */

@@ -39,13 +39,29 @@ static void move_ring(uint16_t base)
     rig.driver.used->index = cpu_to_le16(base);
 }
 
+static uint64_t rig_features(const struct rig_options *options)
+{
+    uint64_t features = VIRTIO_F_VERSION_1;
+    if (!options->no_indirect)
+        features |= VIRTIO_F_INDIRECT_DESC;
+    if (options->event_idx)
+        features |= VIRTIO_F_EVENT_IDX;
+    if (options->packed)
+        features |= VIRTIO_F_RING_PACKED;
+    if (options->in_order)
+        features |= VIRTIO_F_IN_ORDER;
+    return features;
+}
+
 void rig_build(const struct rig_options *options)
 {
     rig_done();
     uint32_t size = options->size != 0 ? options->size : 16;
     build_memory();
-    fake_driver_init(&rig.driver, &rig.low, RIG_RING, size, options->event_idx);
-    move_ring(options->base);
+    uint64_t features = rig_features(options);
+    fake_driver_init(&rig.driver, &rig.low, RIG_RING, size, features);
+    if (!options->packed)
+        move_ring(options->base);
 
     const struct virtq_arena_shape shape = {
         .slots = options->slots != 0 ? options->slots : (uint16_t)u32_min(size, VIRTQ_SLOTS_MAX),
@@ -57,20 +73,16 @@ void rig_build(const struct rig_options *options)
     virtq_arena_init(&rig.arena, &shape, rig.arena_block);
     virtqueue_init(&rig.queue, &rig.arena);
 
-    uint64_t features = VIRTIO_F_VERSION_1;
-    if (!options->no_indirect)
-        features |= VIRTIO_F_INDIRECT_DESC;
-    if (options->event_idx)
-        features |= VIRTIO_F_EVENT_IDX;
     rig.config = fake_driver_config(&rig.driver, features);
-    rig.config.next_avail = options->base;
+    if (!options->packed)
+        rig.config.base = options->base;
     if (options->log) {
         rig.log = (struct dirty_log){.bits = rig.log_bits, .size_bytes = RIG_LOG_BYTES};
         rig.config.used_log = true;
         rig.config.used_log_address = rig.driver.used_address;
     }
     if (options->inflight)
-        rig.inflight = calloc(1, sizeof(struct virtq_inflight) + size * sizeof(struct virtq_inflight_desc));
+        rig.inflight = calloc(1, virtq_record_bytes(options->packed, size));
     if (!options->stopped)
         assert_int_equal(rig_start(), 0);
 }

@@ -22,7 +22,9 @@
 struct rig_options {
     uint32_t size;  /* 0: 16 */
     uint16_t slots; /* 0: as many as the ring has, at most VIRTQ_SLOTS_MAX */
-    uint16_t base;  /* next_avail to start with; the ring's indices are moved there too */
+    uint16_t base;  /* split: where to start; the ring's indices are moved there too */
+    bool packed;
+    bool in_order;
     bool event_idx;
     bool no_indirect;
     bool log;
@@ -38,7 +40,11 @@ struct rig {
     struct virtqueue queue;
     struct virtqueue_config config;
     struct dirty_log log;
-    struct virtq_inflight *inflight;
+    union {
+        void *inflight; /* NULL: none */
+        struct virtq_record_split *split_record;
+        struct virtq_record_packed *packed_record;
+    };
     void *arena_block;
     uint8_t log_bits[RIG_LOG_BYTES];
 };

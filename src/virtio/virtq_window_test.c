@@ -39,7 +39,7 @@ static void prepare(enum window_layout layout, uint32_t size)
     my.open = true;
     window_access_memory(&my.window, &my.memory);
     my.side = (struct fake_memory){.guest_base = BASE, .size = SIZE, .host = my.window.guest_side};
-    fake_driver_init(&my.driver, &my.side, BASE, size, true);
+    fake_driver_init(&my.driver, &my.side, BASE, size, VIRTIO_F_EVENT_IDX);
     my.config = fake_driver_config(&my.driver, VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC);
 
     const struct virtq_arena_shape shape = {.slots = 8, .medium_runs = 1, .long_runs = 1};

@@ -42,12 +42,11 @@ int virtqueue_break(struct virtqueue *queue)
 }
 
 int virtqueue_start(struct virtqueue *queue, const struct virtqueue_config *config, const struct guest_memory *memory,
-                    const struct dirty_log *log, struct virtq_inflight *inflight)
+                    const struct dirty_log *log, void *inflight)
 {
     ASSERT(queue->state == VIRTQUEUE_STOPPED && queue->out_count == 0);
-    if ((config->features & VIRTIO_F_RING_PACKED) != 0)
-        return -EINVAL;
-    const struct virtq_layout *layout = &virtq_split_layout;
+    bool packed = (config->features & VIRTIO_F_RING_PACKED) != 0;
+    const struct virtq_layout *layout = packed ? &virtq_packed_layout : &virtq_split_layout;
     int r = layout->check(config);
     if (r < 0)
         return r;
@@ -63,7 +62,12 @@ int virtqueue_start(struct virtqueue *queue, const struct virtqueue_config *conf
     queue->size_mask = config->size - 1;
     queue->event_idx = (config->features & VIRTIO_F_EVENT_IDX) != 0;
     queue->indirect = (config->features & VIRTIO_F_INDIRECT_DESC) != 0;
-    uint16_t base = queue->next_avail;
+    queue->in_order = (config->features & VIRTIO_F_IN_ORDER) != 0;
+    queue->resubmit_left = 0;
+    queue->resubmit_head = 0;
+    queue->resubmit_held = 0;
+    queue->resubmit_counter = 0;
+    queue->inflight_counter = 0;
     r = layout->map(queue);
     if (r < 0)
         return r;
@@ -72,12 +76,12 @@ int virtqueue_start(struct virtqueue *queue, const struct virtqueue_config *conf
     if (r < 0) {
         layout->unmap(queue);
         queue->ring_mapped = false;
-        queue->next_avail = base;
         return r;
     }
 
     queue->generation++;
     queue->arrivals = 0;
+    queue->oldest = 0;
     queue->starved = false;
     queue->unreachable = false;
     queue->pop_again = false;
@@ -126,6 +130,7 @@ static void finish_stop(struct virtqueue *queue)
     queue->wake_at_ns = 0;
     queue->wake_again = false;
     queue->starved = false;
+    queue->base = queue->layout->base(queue);
     queue->state = VIRTQUEUE_STOPPED;
 }
 
@@ -134,16 +139,70 @@ bool virtqueue_stop(struct virtqueue *queue)
     if (queue->state == VIRTQUEUE_STOPPED)
         return true;
     queue->state = VIRTQUEUE_STOPPING;
-    if (queue->out_count > 0 || queue->next_used != queue->published_used)
+    if (queue->out_count > 0 || (queue->ring_mapped && !queue->layout->shown(queue)))
         return false;
     finish_stop(queue);
     return true;
 }
 
-uint16_t virtqueue_base(const struct virtqueue *queue)
+uint32_t virtqueue_base(const struct virtqueue *queue)
 {
     ASSERT(queue->state == VIRTQUEUE_STOPPED);
-    return queue->next_avail;
+    return queue->base;
+}
+
+void virtqueue_set_base(struct virtqueue *queue, uint32_t base)
+{
+    ASSERT(queue->state == VIRTQUEUE_STOPPED);
+    queue->base = base;
+}
+
+static void push_now(struct virtqueue *queue, struct virtq_chain **chains, unsigned count)
+{
+    if (queue->ring_mapped) {
+        queue->layout->push(queue, chains, count);
+        return;
+    }
+    for (unsigned i = 0; i < count; i++)
+        virtq_give_back(queue, chains[i]);
+}
+
+/* Which slot came when: a ring of slots, by arrival. As many are out at most as there are slots. */
+static uint16_t *order_at(const struct virtqueue *queue, uint32_t arrival)
+{
+    return &queue->arena->order[arrival & queue->arena->order_mask];
+}
+
+static void note_order(struct virtqueue *queue, struct virtq_chain **chains, int count)
+{
+    for (int i = 0; i < count; i++)
+        *order_at(queue, chains[i]->arrival) = (uint16_t)chains[i]->token;
+}
+
+/* 2.7.9, 2.8.8: let @chains wait, and hand over those before which none is missing. */
+static void push_in_order(struct virtqueue *queue, struct virtq_chain **chains, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        ASSERT(chains[i]->out);
+        chains[i]->out = false;
+        chains[i]->waiting = true;
+    }
+    for (;;) {
+        struct virtq_chain *ready[VIRTQ_BURST_MAX];
+        unsigned ready_count = 0;
+        while (ready_count < VIRTQ_BURST_MAX && queue->oldest != queue->arrivals) {
+            struct virtq_chain *chain = &queue->arena->chains[*order_at(queue, queue->oldest)];
+            if (!chain->waiting)
+                break;
+            chain->waiting = false;
+            chain->out = true;
+            ready[ready_count++] = chain;
+            queue->oldest++;
+        }
+        if (ready_count == 0)
+            return;
+        push_now(queue, ready, ready_count);
+    }
 }
 
 int virtqueue_pop(struct virtqueue *queue, struct virtq_chain **chains, unsigned max)
@@ -157,7 +216,23 @@ int virtqueue_pop(struct virtqueue *queue, struct virtq_chain **chains, unsigned
     int count = queue->layout->pop(queue, chains, max);
     if (count > 0)
         queue->popped_total += (unsigned)count;
+    if (queue->in_order)
+        note_order(queue, chains, count);
     return count;
+}
+
+int virtq_pop_ended(struct virtqueue *queue, unsigned taken, int r)
+{
+    if (r != -EPROTO) {
+        queue->starved = true;
+        queue->unreachable = r == -EAGAIN;
+    } else {
+        if (taken == 0)
+            return virtqueue_break(queue);
+        queue->starved = false;
+        queue->pop_again = true;
+    }
+    return (int)taken;
 }
 
 void virtqueue_unpop(struct virtqueue *queue, struct virtq_chain **chains, unsigned count)
@@ -183,12 +258,10 @@ void virtqueue_unpop(struct virtqueue *queue, struct virtq_chain **chains, unsig
 void virtqueue_push(struct virtqueue *queue, struct virtq_chain **chains, unsigned count)
 {
     queue->pushed_total += count;
-    if (queue->ring_mapped) {
-        queue->layout->push(queue, chains, count);
-        return;
-    }
-    for (unsigned i = 0; i < count; i++)
-        virtq_give_back(queue, chains[i]);
+    if (queue->in_order)
+        push_in_order(queue, chains, count);
+    else
+        push_now(queue, chains, count);
 }
 
 bool virtqueue_publish(struct virtqueue *queue)
@@ -227,6 +300,24 @@ bool virtqueue_pending(struct virtqueue *queue)
 bool virtqueue_fresh(const struct virtqueue *queue)
 {
     return queue->ring_mapped && queue->layout->fresh(queue);
+}
+
+int virtq_map_part(const struct virtqueue *queue, uint64_t address, uint64_t bytes, size_t alignment, bool write,
+                   void **ret_host)
+{
+    void *host;
+    int r = guest_memory_map(queue->memory, address, bytes, write, &host);
+    if (r == -E2BIG)
+        return -EFAULT;
+    if (r < 0)
+        return r;
+    /* A region may lie askew in this process, which the guest's address does not show. */
+    if (!is_aligned((uintptr_t)host, alignment)) {
+        guest_memory_unmap(queue->memory, address, bytes, host, false);
+        return -EINVAL;
+    }
+    *ret_host = host;
+    return 0;
 }
 
 /* Where the run @run begins among the arena's pieces, and how many it has. */

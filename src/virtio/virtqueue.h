@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * The device's side of a virtqueue (VIRTIO 1.3, 2.6 to 2.8). The ring's layout is chosen at start and hidden behind
- * these calls: split now, packed as its sibling.
+ * The device's side of a virtqueue (VIRTIO 1.3, 2.6 to 2.8). The ring's layout, split or packed, is chosen at start and
+ * hidden behind these calls.
  *
  * Life of a request: virtqueue_pop gives a burst of chains, private, checked and bounded. The device reads and writes
  * them, at once or much later, in any order. virtqueue_push hands each back; virtqueue_publish shows the whole
  * batch to the driver. A chain that cannot be served now goes back by virtqueue_unpop. A queue is stopped when it has
- * no chain out.
+ * no chain out. With VIRTIO_F_IN_ORDER the driver sees requests in the order in which they were popped, whatever the
+ * order of the pushes: one that overtook others waits in the queue, and counts as out until they are back.
  *
  * Errors: a negative errno. -EPROTO means that the guest broke the rules: the queue is broken for good, nothing more is
  * popped, chains already out may still be pushed. Everything runs on the queue's own thread; nothing blocks, allocates
@@ -20,6 +21,7 @@
 #include "virtio/virtio_ids.h"
 #include "virtio/virtio_ring.h"
 #include "virtio/virtq_arena.h"
+#include "virtio/virtq_record.h"
 
 /* The most chains one pop, and so one run, handles at a time. */
 #define VIRTQ_BURST_MAX 64
@@ -42,7 +44,9 @@ struct virtq_chain {
     uint64_t writable_bytes; /* not yet taken by the writable cursor, the tail not counted */
     uint32_t written;        /* bytes that the used entry will report */
     uint32_t token;          /* names this request to ports: slot in the low 16 bits, generation above */
-    uint16_t head;           /* the ring's name for it */
+    uint16_t head;           /* the ring's name for it: its first descriptor; packed: its buffer id */
+    uint16_t ring_count;     /* packed: descriptors of the ring that it takes */
+    uint16_t record;         /* packed: where it stands in the in-flight record */
     uint16_t run;            /* which run of the arena holds the pieces */
     uint16_t readable_count; /* pieces iov[0 .. readable_count) */
     uint16_t writable_count; /* pieces iov[readable_count .. readable_count + writable_count) */
@@ -60,6 +64,7 @@ struct virtq_chain {
     bool writable_given; /* a port has the writable part: it may have written any of it */
     bool resubmitted;    /* popped anew, from the in-flight record */
     bool out;            /* popped, not yet given back: a stale token finds this false */
+    bool waiting;        /* given back, and kept until those before it are: VIRTIO_F_IN_ORDER */
     uint8_t trim_count;
     uint32_t before_tail;                 /* writable bytes in front of the tail */
     const struct guest_memory *mapped_by; /* whose access table reached the pieces; NULL: there is none */
@@ -104,38 +109,29 @@ enum virtqueue_state {
     VIRTQUEUE_STOPPING, /* none is popped any more; some are still out */
 };
 
-/*
- * The in-flight record of a split ring ("Inflight I/O tracking" in vhost-user's text), in memory shared with the front
- * end, so that a successor knows which requests had been popped and not completed. Native byte order.
- */
-struct virtq_inflight_desc {
-    uint8_t inflight;
-    uint8_t padding[5];
-    uint16_t next;
-    uint64_t counter;
-};
-static_assert(sizeof(struct virtq_inflight_desc) == 16, "vhost-user, DescStateSplit");
-
-struct virtq_inflight {
-    uint64_t features;
-    uint16_t version;
-    uint16_t desc_num;
-    uint16_t last_batch_head;
-    uint16_t used_index;
-    struct virtq_inflight_desc desc[];
-};
-static_assert(sizeof(struct virtq_inflight) == 16, "vhost-user, QueueRegionSplit");
-
 struct virtqueue_config {
-    uint32_t size;         /* entries: a power of two, 1 to VRING_SIZE_MAX */
-    uint64_t desc_address; /* guest addresses of the three parts */
-    uint64_t avail_address;
-    uint64_t used_address;
-    uint64_t used_log_address; /* where used-ring writes are logged */
-    bool used_log;             /* log them at all (VHOST_VRING_F_LOG) */
-    uint16_t next_avail;       /* where to go on in the available ring */
-    uint64_t features;         /* negotiated: INDIRECT_DESC, EVENT_IDX, … */
+    uint32_t size;             /* entries: 1 to VRING_SIZE_MAX; of a split ring, a power of two */
+    uint64_t desc_address;     /* guest addresses of the three parts: descriptors, */
+    uint64_t avail_address;    /* available ring (packed: driver area), */
+    uint64_t used_address;     /* used ring (packed: device area) */
+    uint64_t used_log_address; /* where writes to the part at used_address are logged */
+    bool used_log;             /* log writes to the ring at all (VHOST_VRING_F_LOG) */
+    uint32_t base;             /* where to go on: see virtqueue_base */
+    uint64_t features;         /* negotiated: RING_PACKED, INDIRECT_DESC, EVENT_IDX, IN_ORDER, … */
 };
+
+/*
+ * Where a queue stands in its ring. Split: the next entry of the available ring, 16 bits. Packed, as vhost-user's
+ * SET_VRING_BASE has it: the position of the next descriptor to take (15 bits) and its wrap counter, above them the
+ * same for the next one to give back.
+ */
+#define VIRTQ_BASE_PACKED(position, wrap) ((uint32_t)(position) | (uint32_t)((wrap) ? 1 : 0) << VRING_PACKED_WRAP_BIT)
+
+/* The base of a ring that nobody has used yet (2.8.1: wrap counters begin as 1). */
+static inline uint32_t virtqueue_base_initial(uint64_t features)
+{
+    return (features & VIRTIO_F_RING_PACKED) != 0 ? VIRTQ_BASE_PACKED(0, true) << 16 | VIRTQ_BASE_PACKED(0, true) : 0;
+}
 
 struct virtq_layout;
 
@@ -146,22 +142,35 @@ struct virtqueue {
     const struct virtq_layout *layout;
     const struct guest_memory *memory; /* borrowed; exchanged by virtqueue_exchange */
     const struct dirty_log *log;       /* borrowed; NULL: nothing is logged */
-    struct virtq_inflight *inflight;   /* borrowed; NULL: no record is kept */
-    uint32_t size_mask;
+    void *inflight;                    /* borrowed (virtq_record.h); NULL: no record is kept */
+    uint32_t size_mask;                /* split */
     bool event_idx;
     bool indirect;
-    bool ring_mapped; /* the three below are valid; false when stopped, and when virtqueue_exchange has failed */
-    /* the ring in this process */
+    bool in_order;
+    bool ring_mapped; /* the pointers below are valid; false when stopped, and when virtqueue_exchange has failed */
+    /* the ring in this process: split */
     struct vring_desc *desc;
     struct vring_avail *avail;
     struct vring_used *used;
-    /* progress */
+    /* packed */
+    struct vring_packed_desc *ring;
+    struct vring_packed_event *driver_event, *device_event;
+    /* progress; packed: positions in the ring */
     uint16_t next_avail;     /* next entry of the available ring to pop */
-    uint16_t avail_seen;     /* the driver's index as last read */
     uint16_t next_used;      /* next entry of the used ring to fill */
-    uint16_t published_used; /* what the driver has been shown */
-    uint16_t signalled_used; /* published_used at the last publication, for event index (2.7.7.2) */
-    uint16_t armed_event;    /* the avail_event that stands in the ring */
+    uint16_t avail_seen;     /* split: the driver's index as last read */
+    uint16_t published_used; /* split: what the driver has been shown */
+    uint16_t signalled_used; /* split: published_used at the last publication, for event index (2.7.7.2) */
+    uint16_t armed_event;    /* the event that stands in the ring: an index; packed: position and wrap counter */
+    uint16_t avail_mark;     /* packed: the AVAIL and USED bits of a descriptor to take on this lap */
+    uint16_t used_mark;      /* packed: and of one to give back */
+    uint16_t put_back;       /* packed: descriptors from next_avail on that were seen, and put back */
+    uint16_t first_unshown;  /* packed: position of the first descriptor that was given back and not shown */
+    uint64_t first_rest;     /* packed: its length, id and flags, which make the batch visible */
+    uint32_t held;           /* packed: descriptors taken and not given back */
+    uint32_t unshown;        /* packed: descriptors given back that the driver does not see yet */
+    uint32_t unsignalled;    /* packed: descriptors shown since a notification was last thought of */
+    uint32_t unshown_chains; /* packed */
     bool signalled_valid;
     bool armed_valid;
     bool kicks_on; /* the driver is asked to kick */
@@ -173,11 +182,14 @@ struct virtqueue {
     uint16_t generation; /* of tokens; grows with each start */
     enum virtqueue_state state;
     uint32_t arrivals;
-    uint32_t out_count; /* chains out */
+    uint32_t oldest;    /* in order: the arrival of the first chain that the driver waits for */
+    uint32_t out_count; /* chains out, or waiting for others */
+    uint32_t base;      /* of a stopped queue */
     /* in-flight record: chains to be popped anew after a start, oldest first; the next has at least this counter and,
      * with it, at least this head */
     uint32_t resubmit_left;
     uint32_t resubmit_head;
+    uint32_t resubmit_held; /* packed: descriptors of those that are left */
     uint64_t resubmit_counter;
     uint64_t inflight_counter; /* for the next new request */
     struct virtqueue_config config;
@@ -201,19 +213,20 @@ struct virtqueue {
 void virtqueue_init(struct virtqueue *queue, struct virtq_arena *arena);
 
 /*
- * Begin to run. The used index is taken from the ring. @log and @inflight may be NULL.
- * -EINVAL: the size or an alignment is none that 2.7 allows, or a layout that is not there. -EFAULT: a part of the
- * ring is not in memory, or not in one piece of this process. -EPROTO: the in-flight record contradicts itself.
+ * Begin to run. A split ring's used index is taken from the ring. @log and @inflight may be NULL.
+ * -EINVAL: the size or an alignment is none that 2.7 or 2.8 allows, or a packed ring's base lies outside it. -EFAULT: a
+ * part of the ring is not in memory, or not in one piece of this process. -EPROTO: the in-flight record contradicts
+ * itself.
  * -EAGAIN, -ENOMEM: from the access table. The queue stays stopped on failure. Calling it on a queue that is not
  * stopped is our error.
  *
- * @inflight has room for config->size entries. A version of 0 says that it is new: it is then made ready, and
- * config->next_avail holds. Else what the record says was in flight is popped again first, oldest first, and the queue
- * goes on in the available ring after as many requests as are used or in flight, whatever config->next_avail says: a
+ * @inflight has room for config->size entries of the layout's record (virtq_record_bytes). A version of 0 says that it
+ * is new: it is then made ready, and config->base holds. Else what the record says was in flight is popped again first,
+ * oldest first, and the queue goes on after as many requests as are used or in flight, whatever config->base says: a
  * front end whose back end died does not know where that was.
  */
 int virtqueue_start(struct virtqueue *queue, const struct virtqueue_config *config, const struct guest_memory *memory,
-                    const struct dirty_log *log, struct virtq_inflight *inflight);
+                    const struct dirty_log *log, void *inflight);
 
 /*
  * Between two runs: go on with another map, log or ring addresses; chains that are out keep the pieces they have, so
@@ -231,8 +244,11 @@ int virtqueue_exchange(struct virtqueue *queue, const struct virtqueue_config *c
  */
 bool virtqueue_stop(struct virtqueue *queue);
 
-/* Where a next life goes on in the available ring: what GET_VRING_BASE reports. For a stopped queue. */
-uint16_t virtqueue_base(const struct virtqueue *queue);
+/* Where a next life goes on in the ring: what GET_VRING_BASE reports. For a stopped queue. */
+uint32_t virtqueue_base(const struct virtqueue *queue);
+
+/* A stopped queue is to go on there: what was saved, or virtqueue_base_initial after a reset. */
+void virtqueue_set_base(struct virtqueue *queue, uint32_t base);
 
 /*
  * Take up to @max (at most VIRTQ_BURST_MAX) requests. Returns how many; 0 when the ring is empty, or the arena is, or
@@ -251,7 +267,7 @@ void virtqueue_unpop(struct virtqueue *queue, struct virtq_chain **chains, unsig
 /* Hand back @count chains with chain->written each. The driver sees them after virtqueue_publish. */
 void virtqueue_push(struct virtqueue *queue, struct virtq_chain **chains, unsigned count);
 
-/* Show the driver all that was pushed. Returns true when it wants a notification now (2.7.7, 2.7.10). */
+/* Show the driver all that was pushed. Returns true when it wants a notification now (2.7.7, 2.8.10). */
 bool virtqueue_publish(struct virtqueue *queue);
 
 /* The chain of @token, or NULL when that request belongs to an earlier life or is back already. */

@@ -25,7 +25,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static _Alignas(4096) uint8_t guest_bytes[GUEST_BYTES + 4096];
 static _Alignas(64) uint8_t block[1 << 20];
-static _Alignas(64) uint8_t record[sizeof(struct virtq_inflight) + RING_SIZE_MAX * sizeof(struct virtq_inflight_desc)];
+static _Alignas(
+    64) uint8_t record[sizeof(struct virtq_record_split) + RING_SIZE_MAX * sizeof(struct virtq_record_split_entry)];
 static uint8_t log_bits[4];
 
 static struct fuzz_world {
@@ -35,7 +36,7 @@ static struct fuzz_world {
     struct virtqueue queue;
     struct virtqueue_config config;
     struct fake_driver driver;
-    struct virtq_inflight *inflight;
+    struct virtq_record_split *inflight;
     struct virtq_chain *held[SLOTS]; /* in the order of their coming */
     unsigned held_count;
     unsigned last_popped; /* how many of the last may still be put back */
@@ -185,7 +186,7 @@ static void die(void)
 
 static void start_again(void)
 {
-    world.config.next_avail = virtqueue_base(&world.queue);
+    world.config.base = virtqueue_base(&world.queue);
     if (started())
         return;
     memset(record, 0, sizeof(record));
@@ -320,13 +321,13 @@ static void begin(struct fuzz_input *input)
     ASSERT(virtq_arena_bytes(&shape) <= sizeof(block));
     die();
     struct fake_memory side = {GUEST_BASE, SECOND_BASE - GUEST_BASE, guest_bytes};
-    fake_driver_init(&world.driver, &side, GUEST_BASE, size, event_idx);
     uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | (event_idx ? VIRTIO_F_EVENT_IDX : 0);
+    fake_driver_init(&world.driver, &side, GUEST_BASE, size, features);
     world.config = fake_driver_config(&world.driver, features);
     world.config.used_log = true;
     world.config.used_log_address = world.config.used_address;
     if ((flags & 0x80) != 0)
-        world.inflight = (struct virtq_inflight *)(void *)record;
+        world.inflight = (struct virtq_record_split *)(void *)record;
     start_again();
 }
 

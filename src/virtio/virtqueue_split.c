@@ -35,9 +35,7 @@ static inline void *avail_event(const struct virtqueue *queue)
 /* We wrote [@offset, @offset + @bytes) of the used ring. */
 static void mark_used(const struct virtqueue *queue, uint64_t offset, uint64_t bytes)
 {
-    uint64_t address;
-    if (queue->config.used_log && !add_overflows_u64(queue->config.used_log_address, offset, &address))
-        dirty_log_mark(queue->log, address, bytes);
+    virtq_mark_ring(queue, queue->config.used_log_address, offset, bytes);
 }
 
 static int split_check(const struct virtqueue_config *config)
@@ -62,24 +60,6 @@ static void split_unmap(struct virtqueue *queue)
     queue->used = NULL;
 }
 
-static int map_part(const struct virtqueue *queue, uint64_t address, uint64_t bytes, size_t alignment, bool write,
-                    void **ret_host)
-{
-    void *host;
-    int r = guest_memory_map(queue->memory, address, bytes, write, &host);
-    if (r == -E2BIG)
-        return -EFAULT;
-    if (r < 0)
-        return r;
-    /* A region may lie askew in this process, which the guest's address does not show. */
-    if (!is_aligned((uintptr_t)host, alignment)) {
-        guest_memory_unmap(queue->memory, address, bytes, host, false);
-        return -EINVAL;
-    }
-    *ret_host = host;
-    return 0;
-}
-
 static int split_map(struct virtqueue *queue)
 {
     const struct virtqueue_config *config = &queue->config;
@@ -87,13 +67,14 @@ static int split_map(struct virtqueue *queue)
     uint64_t avail_bytes = vring_avail_bytes(config->size);
     void *desc, *avail, *used;
 
-    int r = map_part(queue, config->desc_address, desc_bytes, alignof(struct vring_desc), false, &desc);
+    int r = virtq_map_part(queue, config->desc_address, desc_bytes, alignof(struct vring_desc), false, &desc);
     if (r < 0)
         return r;
-    r = map_part(queue, config->avail_address, avail_bytes, alignof(struct vring_avail), false, &avail);
+    r = virtq_map_part(queue, config->avail_address, avail_bytes, alignof(struct vring_avail), false, &avail);
     if (r < 0)
         goto unmap_desc;
-    r = map_part(queue, config->used_address, vring_used_bytes(config->size), alignof(struct vring_used), true, &used);
+    r = virtq_map_part(queue, config->used_address, vring_used_bytes(config->size), alignof(struct vring_used), true,
+                       &used);
     if (r < 0)
         goto unmap_avail;
 
@@ -122,84 +103,35 @@ static inline struct vring_desc load_desc(const struct vring_desc *desc)
     };
 }
 
-/* An indirect table while it is walked. It may have any alignment. */
-struct table {
-    const struct guest_memory *memory;
-    const uint8_t *host; /* NULL: not in one linear piece, entries are fetched in groups */
-    uint64_t address;
-    uint32_t count;
-    uint32_t group_first;
-    uint32_t group_count;
-};
-
-/* Entries fetched at a time from a table that is not in one piece: each fetch may be a mapping or a hypercall. */
-#define TABLE_GROUP_MAX 32
-
-/* Entry @index, which is in the table. */
-static int table_entry(struct table *table, struct vring_desc *group, uint32_t index, struct vring_desc *ret_desc)
-{
-    struct vring_desc raw;
-    if (table->host != NULL) {
-        shared_copy_in(&raw, table->host + index_mask(index, table->count) * sizeof(raw), sizeof(raw));
-    } else {
-        if (index - table->group_first >= table->group_count) {
-            uint32_t count = u32_min(table->count - index, TABLE_GROUP_MAX);
-            int r = guest_memory_read(table->memory, table->address + index * sizeof(raw), group, count * sizeof(raw));
-            if (r < 0)
-                return r == -EFAULT ? -EPROTO : -EAGAIN;
-            table->group_first = index;
-            table->group_count = count;
-        }
-        raw = group[index_mask(index - table->group_first, table->group_count)];
-    }
-    *ret_desc = (struct vring_desc){
-        .address = le64_to_cpu(raw.address),
-        .length = le32_to_cpu(raw.length),
-        .flags = le16_to_cpu(raw.flags),
-        .next = le16_to_cpu(raw.next),
-    };
-    return 0;
-}
-
 /* 2.7.5.3: the rest of the chain is in a table at @address. */
 static int read_table(struct virtq_build *build, uint64_t address, uint32_t bytes)
 {
     struct virtqueue *queue = build->queue;
-    const struct guest_memory *memory = build->memory;
-    uint64_t end;
-    if (bytes == 0 || bytes % sizeof(struct vring_desc) != 0)
-        return virtqueue_wrong(queue, "an indirect table that is not made of descriptors");
-    if (bytes / sizeof(struct vring_desc) > VIRTQ_INDIRECT_MAX)
-        return virtqueue_wrong(queue, "an indirect table of more than 1024 descriptors");
-    if (add_overflows_u64(address, bytes, &end))
-        return virtqueue_wrong(queue, "an indirect table whose address wraps");
-
-    struct vring_desc group[TABLE_GROUP_MAX];
-    struct table table = {
-        .memory = memory,
-        .host = guest_memory_linear(memory, address, bytes),
-        .address = address,
-        .count = bytes / (uint32_t)sizeof(struct vring_desc),
-    };
+    struct virtq_table table;
+    int r = virtq_table_open(&table, build, address, bytes);
+    if (r < 0)
+        return r;
     uint32_t index = 0;
     /* No entry is visited twice in a sound table: one step more is a loop. */
     for (uint32_t left = table.count; left > 0; left--) {
         struct vring_desc desc;
-        int r = table_entry(&table, group, index, &desc);
+        r = virtq_table_entry(&table, index, &desc);
         if (r == -EPROTO)
             return virtqueue_wrong(queue, "an indirect table outside memory");
         if (r < 0)
             return r;
-        if ((desc.flags & VRING_DESC_F_INDIRECT) != 0)
+        uint16_t flags = le16_to_cpu(desc.flags);
+        if ((flags & VRING_DESC_F_INDIRECT) != 0)
             return virtqueue_wrong(queue, "an indirect table in an indirect table"); /* 2.7.5.3.1 */
-        r = virtq_build_add(build, desc.address, desc.length, (desc.flags & VRING_DESC_F_WRITE) != 0);
+        r = virtq_build_add(build, le64_to_cpu(desc.address), le32_to_cpu(desc.length),
+                            (flags & VRING_DESC_F_WRITE) != 0);
         if (r < 0)
             return r;
-        if ((desc.flags & VRING_DESC_F_NEXT) == 0)
+        if ((flags & VRING_DESC_F_NEXT) == 0)
             return 0;
-        if (desc.next >= table.count)
+        index = le16_to_cpu(desc.next);
+        if (index >= table.count)
             return virtqueue_wrong(queue, "a next descriptor outside its indirect table");
-        index = desc.next;
     }
     return virtqueue_wrong(queue, "an indirect table whose chain loops");
 }
@@ -253,21 +185,6 @@ static inline int take_chain(struct virtqueue *queue, uint32_t head, struct virt
     return 0;
 }
 
-/* Chain @taken of a pop could not be taken: @r. What pop is to answer. */
-static int pop_ended(struct virtqueue *queue, unsigned taken, int r)
-{
-    if (r != -EPROTO) {
-        queue->starved = true;
-        queue->unreachable = r == -EAGAIN;
-    } else {
-        if (taken == 0)
-            return virtqueue_break(queue);
-        queue->starved = false;
-        queue->pop_again = true;
-    }
-    return (int)taken;
-}
-
 /* Requests that a predecessor had popped and not completed: they are in the record, not in the available ring. */
 static int pop_recorded(struct virtqueue *queue, struct virtq_chain **chains, unsigned max)
 {
@@ -280,10 +197,10 @@ static int pop_recorded(struct virtqueue *queue, struct virtq_chain **chains, un
         uint16_t head;
         uint64_t counter;
         if (!virtq_inflight_next(queue, &head, &counter))
-            return pop_ended(queue, taken, virtqueue_wrong(queue, "an in-flight record that changes under us"));
+            return virtq_pop_ended(queue, taken, virtqueue_wrong(queue, "an in-flight record that changes under us"));
         int r = take_chain(queue, head, &chains[taken]);
         if (r < 0)
-            return pop_ended(queue, taken, r);
+            return virtq_pop_ended(queue, taken, r);
         chains[taken]->resubmitted = true;
         virtq_inflight_taken(queue, head, counter);
         taken++;
@@ -321,7 +238,7 @@ static int split_pop(struct virtqueue *queue, struct virtq_chain **chains, unsig
     for (unsigned i = 0; i < count; i++) {
         int r = take_chain(queue, heads[i], &chains[i]);
         if (r < 0)
-            return pop_ended(queue, i, r);
+            return virtq_pop_ended(queue, i, r);
         queue->next_avail++;
         if (queue->inflight != NULL)
             virtq_inflight_pop(queue, heads[i]);
@@ -455,11 +372,7 @@ static bool split_fresh(const struct virtqueue *queue)
 static int split_begin(struct virtqueue *queue)
 {
     uint16_t used_index = shared_load_le16(&queue->used->index);
-    queue->next_avail = queue->config.next_avail;
-    queue->resubmit_left = 0;
-    queue->resubmit_head = 0;
-    queue->resubmit_counter = 0;
-    queue->inflight_counter = 0;
+    queue->next_avail = (uint16_t)queue->config.base;
     if (queue->inflight != NULL) {
         int r = virtq_inflight_begin(queue, used_index);
         if (r < 0)
@@ -477,11 +390,23 @@ static int split_begin(struct virtqueue *queue)
     return 0;
 }
 
+static uint32_t split_base(const struct virtqueue *queue)
+{
+    return queue->next_avail;
+}
+
+static bool split_shown(const struct virtqueue *queue)
+{
+    return queue->next_used == queue->published_used;
+}
+
 const struct virtq_layout virtq_split_layout = {
     .check = split_check,
     .map = split_map,
     .unmap = split_unmap,
     .begin = split_begin,
+    .base = split_base,
+    .shown = split_shown,
     .pop = split_pop,
     .push = split_push,
     .publish = split_publish,

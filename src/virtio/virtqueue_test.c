@@ -150,7 +150,7 @@ static void what_was_put_back_is_left_for_the_next_life(void **state)
     assert_true(virtqueue_stop(&rig.queue));
     assert_int_equal(virtqueue_base(&rig.queue), 1);
 
-    rig.config.next_avail = virtqueue_base(&rig.queue);
+    rig.config.base = virtqueue_base(&rig.queue);
     assert_int_equal(rig_start(), 0);
     assert_int_equal(virtqueue_pop(&rig.queue, chains, 3), 2);
 }
@@ -273,7 +273,7 @@ static void a_token_of_an_earlier_life_is_stale(void **state)
     const uint32_t token = chain->token;
     (void)rig_push(chain);
     assert_true(virtqueue_stop(&rig.queue));
-    rig.config.next_avail = 1;
+    rig.config.base = 1;
     assert_int_equal(rig_start(), 0);
 
     chain = rig_pop();

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * A driver and a device on two threads, each asleep unless the other wakes it by a flag (2.7.7, 2.7.10): no wake-up is
- * lost, and what one wrote before showing an index the other reads after seeing it. Built with TSan it also proves that
- * nothing but the rings' own indices, flags and events is raced for.
+ * A driver and a device on two threads, each asleep unless the other wakes it by a flag (2.7.7, 2.7.10, 2.8.10): no
+ * wake-up is lost, and what one wrote before showing an index the other reads after seeing it. Built with TSan it also
+ * proves that nothing but the rings' own indices, flags and events is raced for.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -146,9 +146,9 @@ static bool drive(void)
     return true;
 }
 
-static void play(bool event_idx, uint32_t batch)
+static void play(const struct rig_options *options, uint32_t batch)
 {
-    rig_build(&(struct rig_options){.size = 64, .event_idx = event_idx});
+    rig_build(options);
     memset(&both, 0, sizeof(both));
     both.batch = batch;
     virtio_device_init(&both.device, &echo_class, &rig.queue, 1);
@@ -162,25 +162,46 @@ static void play(bool event_idx, uint32_t batch)
     assert_true(sound);
     assert_false(rig.queue.broken);
     assert_true(virtqueue_stop(&rig.queue));
-    assert_int_equal(virtqueue_base(&rig.queue), (uint16_t)REQUESTS);
+    if (!options->packed)
+        assert_int_equal(virtqueue_base(&rig.queue), (uint16_t)REQUESTS);
+    assert_int_equal(rig.queue.popped_total, REQUESTS);
 }
 
 static void no_wake_up_is_lost_with_the_event_index(void **state)
 {
     (void)state;
-    play(true, 16);
+    play(&(struct rig_options){.size = 64, .event_idx = true}, 16);
 }
 
 static void no_wake_up_is_lost_with_flags(void **state)
 {
     (void)state;
-    play(false, 16);
+    play(&(struct rig_options){.size = 64}, 16);
 }
 
 static void no_wake_up_is_lost_one_request_at_a_time(void **state)
 {
     (void)state;
-    play(true, 1);
+    play(&(struct rig_options){.size = 64, .event_idx = true}, 1);
+}
+
+static void no_wake_up_is_lost_in_a_packed_ring_with_the_event_index(void **state)
+{
+    (void)state;
+    /* No power of two, and no multiple of a request's two places: they wrap at every point. */
+    play(&(struct rig_options){.size = 63, .packed = true, .event_idx = true}, 16);
+}
+
+static void no_wake_up_is_lost_in_a_packed_ring_with_flags(void **state)
+{
+    (void)state;
+    play(&(struct rig_options){.size = 63, .packed = true}, 16);
+}
+
+static void no_wake_up_is_lost_in_a_packed_ring_one_request_at_a_time(void **state)
+{
+    (void)state;
+    play(&(struct rig_options){.size = 5, .packed = true, .event_idx = true}, 1);
 }
 
 static int teardown(void **state)
@@ -196,6 +217,9 @@ int main(void)
         cmocka_unit_test_teardown(no_wake_up_is_lost_with_the_event_index, teardown),
         cmocka_unit_test_teardown(no_wake_up_is_lost_with_flags, teardown),
         cmocka_unit_test_teardown(no_wake_up_is_lost_one_request_at_a_time, teardown),
+        cmocka_unit_test_teardown(no_wake_up_is_lost_in_a_packed_ring_with_the_event_index, teardown),
+        cmocka_unit_test_teardown(no_wake_up_is_lost_in_a_packed_ring_with_flags, teardown),
+        cmocka_unit_test_teardown(no_wake_up_is_lost_in_a_packed_ring_one_request_at_a_time, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

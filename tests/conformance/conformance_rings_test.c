@@ -126,7 +126,7 @@ static void starts_a_ring_in_any_order(void **state)
         struct vhost_user_client client;
         static struct fake_driver driver;
         rig_join(&client, rig_all_features, UINT64_MAX);
-        fake_driver_init(&driver, &client.memory, GUEST_BASE + RING_OFFSET, RING_SIZE, true);
+        fake_driver_init(&driver, &client.memory, GUEST_BASE + RING_OFFSET, RING_SIZE, VIRTIO_F_EVENT_IDX);
         client.queues[0].driver = &driver;
         client.queues[0].kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         client.queues[0].call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -250,7 +250,7 @@ static void keeps_the_inflight_record_right(void **state)
         rig_write_then_read(&client, 0, i, (uint8_t)i);
     uint16_t base;
     assert_int_equal(client_stop_queue(&client, 0, &base), 0);
-    const struct virtq_inflight *queue = (const void *)(record + got.mmap_offset);
+    const struct virtq_record_split *queue = (const void *)(record + got.mmap_offset);
     assert_int_equal(queue->version, 1);
     assert_int_equal(queue->desc_num, RING_SIZE);
     assert_int_equal(queue->used_index, 10);

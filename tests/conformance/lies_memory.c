@@ -347,7 +347,7 @@ static enum outcome inflight_record_past_its_file(struct vhost_user_client *clie
 
 static enum outcome inflight_record_of_another_version(struct vhost_user_client *client)
 {
-    struct virtq_inflight *record = (void *)(client->memory.host + 0x80000);
+    struct virtq_record_split *record = (void *)(client->memory.host + 0x80000);
     record->version = 77;
     struct vhost_user_inflight inflight = {
         .mmap_size = 0x10000, .mmap_offset = 0x80000, .queue_count = 1, .queue_size = 64};
@@ -374,7 +374,7 @@ static enum outcome inflight_record_without_handle(struct vhost_user_client *cli
 /* A record with entries that are neither in flight nor not, given to a ring about to start. */
 static enum outcome inflight_record_contradicts_itself(struct vhost_user_client *client)
 {
-    struct virtq_inflight *record = (void *)(client->memory.host + 0x80000);
+    struct virtq_record_split *record = (void *)(client->memory.host + 0x80000);
     record->version = 1;
     record->desc_num = 64;
     record->desc[5].inflight = 9;

@@ -81,7 +81,7 @@ static unsigned failed_line;
 
 static void start_queue(void)
 {
-    fake_driver_init(&driver, &low, LOW_BASE, RING_SIZE, true);
+    fake_driver_init(&driver, &low, LOW_BASE, RING_SIZE, VIRTIO_F_EVENT_IDX);
     struct virtqueue_config config = fake_driver_config(&driver, FEATURES);
     CHECK(virtio_device_set_features(&rng.device, FEATURES) == 0);
     CHECK(virtio_device_queue_start(&rng.device, 0, &config, &memory, NULL, NULL) == 0);

@@ -150,7 +150,7 @@ void rig_lay_ring(struct rig *rig, unsigned index)
         .size = RIG_REGION_BYTES,
         .host = rig->objects[0].bytes,
     };
-    fake_driver_init(&rig->queues[index].driver, &memory, RIG_RING(index), RIG_RING_SIZE, true);
+    fake_driver_init(&rig->queues[index].driver, &memory, RIG_RING(index), RIG_RING_SIZE, VIRTIO_F_EVENT_IDX);
 }
 
 struct vhost_user_vring_address rig_ring_address(const struct rig *rig, unsigned index)

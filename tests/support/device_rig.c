@@ -48,6 +48,12 @@ static void make_memory(struct device_rig *rig)
     rig->high = (struct fake_memory){high_base, DEVICE_RIG_HIGH_BYTES, rig->window.guest_side + DEVICE_RIG_LOW_BYTES};
 }
 
+static uint64_t ring_features(const struct device_rig *rig)
+{
+    return VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | (rig->shape.event_idx ? VIRTIO_F_EVENT_IDX : 0) |
+           (rig->shape.packed ? VIRTIO_F_RING_PACKED : 0) | (rig->shape.in_order ? VIRTIO_F_IN_ORDER : 0);
+}
+
 static void make_queue(struct device_rig *rig, unsigned index)
 {
     struct virtq_arena_shape arena = {
@@ -61,7 +67,7 @@ static void make_queue(struct device_rig *rig, unsigned index)
     virtq_arena_init(&rig->arenas[index], &arena, rig->blocks[index]);
     virtqueue_init(&rig->queues[index], &rig->arenas[index]);
     uint64_t ring = device_rig_low(rig, fake_driver_ring_bytes(rig->shape.ring_size));
-    fake_driver_init(&rig->drivers[index], &rig->low, ring, rig->shape.ring_size, rig->shape.event_idx);
+    fake_driver_init(&rig->drivers[index], &rig->low, ring, rig->shape.ring_size, ring_features(rig));
 }
 
 void device_rig_init(struct device_rig *rig, const struct device_rig_shape *shape)
@@ -85,10 +91,8 @@ void device_rig_init(struct device_rig *rig, const struct device_rig_shape *shap
 
 void device_rig_attach(struct device_rig *rig, struct virtio_device *device, uint64_t features)
 {
-    uint64_t ring = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | (rig->shape.event_idx ? VIRTIO_F_EVENT_IDX : 0);
-
     rig->device = device;
-    if (virtio_device_set_features(device, features | ring) != 0)
+    if (virtio_device_set_features(device, features | ring_features(rig)) != 0)
         abort();
     for (unsigned i = 0; i < rig->shape.queues; i++)
         device_rig_start(rig, i);
@@ -98,7 +102,9 @@ void device_rig_start(struct device_rig *rig, unsigned index)
 {
     struct virtqueue_config config = fake_driver_config(&rig->drivers[index], rig->device->features);
 
-    config.next_avail = virtqueue_base(&rig->queues[index]);
+    if (rig->started[index])
+        config.base = virtqueue_base(&rig->queues[index]);
+    rig->started[index] = true;
     if (virtio_device_queue_start(rig->device, index, &config, rig->map, rig->shape.logged ? &rig->log : NULL, NULL))
         abort();
 }

@@ -25,8 +25,10 @@ struct device_rig_shape {
     uint16_t slots;       /* of each arena; 0: 64 */
     size_t request_bytes; /* the model's */
     bool event_idx;
-    bool logged;  /* with a dirty log */
-    bool windows; /* memory that must be mapped before use (window_access.h), pages scattered; no gap then */
+    bool packed;
+    bool in_order; /* the device must offer it */
+    bool logged;   /* with a dirty log */
+    bool windows;  /* memory that must be mapped before use (window_access.h), pages scattered; no gap then */
 };
 
 struct device_rig {
@@ -41,7 +43,8 @@ struct device_rig {
     struct virtqueue queues[DEVICE_RIG_QUEUES_MAX];
     struct virtq_arena arenas[DEVICE_RIG_QUEUES_MAX];
     void *blocks[DEVICE_RIG_QUEUES_MAX];
-    struct fake_driver *drivers; /* [queues] */
+    bool started[DEVICE_RIG_QUEUES_MAX]; /* once: then it goes on at its base */
+    struct fake_driver *drivers;         /* [queues] */
 };
 
 /* Memory, queues and drivers; the rings are laid out, nothing runs. */

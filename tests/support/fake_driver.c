@@ -7,12 +7,15 @@
  * descriptors of a request and its entry of the available ring at once, and moves the index that the device sees in
  * fake_driver_show: so a test decides what is one burst.
  *
+ * A packed ring (fake_driver_packed.c) has the same calls: what a request's first descriptor says of being available is
+ * kept back until fake_driver_show.
+ *
  * Limits
  *
- * Split rings only. A device that returns a head outside the ring fails an assertion; one that returns a head which was
+ * A device that returns a head outside the ring fails an assertion; one that returns a head which was
  * not offered by fake_driver_add is reported to the caller as it is, since raw offers look like that too.
  */
-#include "fake_driver.h"
+#include "fake_driver_private.h"
 
 /* With EVENT_IDX, "no interrupt" is an index this far ahead: no burst gets there (2.7.7). */
 #define EVENT_FAR 0x8000
@@ -50,9 +53,10 @@ static void *host_address(const struct fake_memory *memory, uint64_t address, ui
 }
 
 void fake_driver_init(struct fake_driver *driver, const struct fake_memory *memory, uint64_t ring_address,
-                      uint32_t size, bool event_idx)
+                      uint32_t size, uint64_t features)
 {
-    ASSERT(is_power_of_two(size) && size <= VRING_SIZE_MAX);
+    bool packed = (features & VIRTIO_F_RING_PACKED) != 0;
+    ASSERT(size > 0 && size <= VRING_SIZE_MAX && (packed || is_power_of_two(size)));
     ASSERT(is_aligned(ring_address, VRING_DESC_ALIGN));
     uint8_t *ring = host_address(memory, ring_address, fake_driver_ring_bytes(size));
 
@@ -60,13 +64,18 @@ void fake_driver_init(struct fake_driver *driver, const struct fake_memory *memo
     memset(driver, 0, sizeof(*driver));
     driver->memory = *memory;
     driver->size = size;
+    driver->packed = packed;
+    driver->event_idx = (features & VIRTIO_F_EVENT_IDX) != 0;
     driver->desc_address = ring_address;
-    driver->avail_address = ring_address + avail_offset(size);
-    driver->used_address = ring_address + used_offset(size);
-    driver->desc = (void *)ring;
-    driver->avail = (void *)(ring + avail_offset(size));
-    driver->used = (void *)(ring + used_offset(size));
-    driver->event_idx = event_idx;
+    if (packed) {
+        fake_driver_packed_init(driver, ring);
+    } else {
+        driver->avail_address = ring_address + avail_offset(size);
+        driver->used_address = ring_address + used_offset(size);
+        driver->desc = (void *)ring;
+        driver->avail = (void *)(ring + avail_offset(size));
+        driver->used = (void *)(ring + used_offset(size));
+    }
     driver->free_count = (uint16_t)size;
     for (uint32_t i = 0; i < size; i++)
         driver->free_next[i] = (uint16_t)(i + 1);
@@ -79,6 +88,7 @@ struct virtqueue_config fake_driver_config(const struct fake_driver *driver, uin
         .desc_address = driver->desc_address,
         .avail_address = driver->avail_address,
         .used_address = driver->used_address,
+        .base = virtqueue_base_initial(features),
         .features = features,
     };
 }
@@ -101,7 +111,7 @@ static void check_order(const struct fake_piece *pieces, unsigned count)
         ASSERT(!pieces[i - 1].writable || pieces[i].writable);
 }
 
-static uint16_t piece_flags(const struct fake_piece *pieces, unsigned index, unsigned count)
+uint16_t fake_driver_piece_flags(const struct fake_piece *pieces, unsigned index, unsigned count)
 {
     unsigned flags = pieces[index].writable ? VRING_DESC_F_WRITE : 0;
     return (uint16_t)(index + 1 < count ? flags | VRING_DESC_F_NEXT : flags);
@@ -121,12 +131,15 @@ int fake_driver_add(struct fake_driver *driver, const struct fake_piece *pieces,
     check_order(pieces, count);
     if (count > driver->free_count)
         return -1;
+    if (driver->packed)
+        return fake_driver_packed_add(driver, pieces, count);
 
     uint16_t head = take_descriptor(driver);
     uint16_t index = head;
     for (unsigned i = 0; i < count; i++) {
         uint16_t next = i + 1 < count ? take_descriptor(driver) : 0;
-        write_desc(&driver->desc[index], pieces[i].address, pieces[i].length, piece_flags(pieces, i, count), next);
+        write_desc(&driver->desc[index], pieces[i].address, pieces[i].length, fake_driver_piece_flags(pieces, i, count),
+                   next);
         if (i + 1 < count) {
             driver->free_next[index] = next;
             index = next;
@@ -146,10 +159,12 @@ int fake_driver_add_indirect(struct fake_driver *driver, const struct fake_memor
 
     uint32_t table_bytes = count * (uint32_t)sizeof(struct vring_desc);
     uint8_t *table = host_address(memory, table_address, table_bytes);
+    if (driver->packed)
+        return fake_driver_packed_add_indirect(driver, table, table_address, pieces, count);
     for (unsigned i = 0; i < count; i++) {
         /* By way of a copy: 2.7.5.3 asks for no alignment of the table. */
         struct vring_desc desc;
-        write_desc(&desc, pieces[i].address, pieces[i].length, piece_flags(pieces, i, count),
+        write_desc(&desc, pieces[i].address, pieces[i].length, fake_driver_piece_flags(pieces, i, count),
                    (uint16_t)(i + 1 < count ? i + 1 : 0));
         memcpy(table + i * sizeof(desc), &desc, sizeof(desc));
     }
@@ -162,6 +177,8 @@ int fake_driver_add_indirect(struct fake_driver *driver, const struct fake_memor
 
 bool fake_driver_show(struct fake_driver *driver)
 {
+    if (driver->packed)
+        return fake_driver_packed_show(driver);
     uint16_t old = driver->shown_avail;
     uint16_t new = driver->next_avail;
     driver->shown_avail = new;
@@ -179,6 +196,8 @@ bool fake_driver_show(struct fake_driver *driver)
 
 bool fake_driver_get(struct fake_driver *driver, uint32_t *ret_head, uint32_t *ret_length)
 {
+    if (driver->packed)
+        return fake_driver_packed_get(driver, ret_head, ret_length);
     if (shared_load_le16_acquire(&driver->used->index) == driver->next_used)
         return false;
 
@@ -204,6 +223,8 @@ bool fake_driver_get(struct fake_driver *driver, uint32_t *ret_head, uint32_t *r
 
 bool fake_driver_interrupts_on(struct fake_driver *driver)
 {
+    if (driver->packed)
+        return fake_driver_packed_interrupts_on(driver);
     if (driver->event_idx)
         shared_store_le16(used_event(driver), driver->next_used);
     else
@@ -215,7 +236,9 @@ bool fake_driver_interrupts_on(struct fake_driver *driver)
 
 void fake_driver_interrupts_off(struct fake_driver *driver)
 {
-    if (driver->event_idx) {
+    if (driver->packed) {
+        fake_driver_packed_interrupts_off(driver);
+    } else if (driver->event_idx) {
         uint16_t used = shared_load_le16(&driver->used->index);
         shared_store_le16(used_event(driver), (uint16_t)(used + EVENT_FAR));
     } else {
@@ -226,7 +249,7 @@ void fake_driver_interrupts_off(struct fake_driver *driver)
 void fake_driver_desc(struct fake_driver *driver, uint32_t index, uint64_t address, uint32_t length, uint16_t flags,
                       uint16_t next)
 {
-    ASSERT(index < driver->size);
+    ASSERT(!driver->packed && index < driver->size);
     write_desc(&driver->desc[index], address, length, flags, next);
 }
 

@@ -19,7 +19,7 @@ static int given_driver(void **state)
 {
     (void)state;
     memset(bytes, 0xee, sizeof(bytes));
-    fake_driver_init(&driver, &memory, BASE + 64, SIZE, false);
+    fake_driver_init(&driver, &memory, BASE + 64, SIZE, 0);
     return 0;
 }
 
@@ -27,7 +27,7 @@ static int given_driver_with_event_index(void **state)
 {
     (void)state;
     memset(bytes, 0xee, sizeof(bytes));
-    fake_driver_init(&driver, &memory, BASE + 64, SIZE, true);
+    fake_driver_init(&driver, &memory, BASE + 64, SIZE, VIRTIO_F_EVENT_IDX);
     return 0;
 }
 
@@ -77,7 +77,7 @@ static void lays_the_three_parts_one_after_the_other_and_aligned(void **state)
     assert_true(is_aligned(config.avail_address, VRING_AVAIL_ALIGN));
     assert_true(is_aligned(config.used_address, VRING_USED_ALIGN));
     assert_int_equal(config.features, VIRTIO_F_VERSION_1);
-    assert_int_equal(config.next_avail, 0);
+    assert_int_equal(config.base, 0);
     assert_ptr_equal(driver.desc, bytes + 64);
     assert_ptr_equal(driver.avail, bytes + (config.avail_address - BASE));
     assert_ptr_equal(driver.used, bytes + (config.used_address - BASE));

@@ -385,7 +385,7 @@ int client_start_queue(struct vhost_user_client *client, unsigned index, uint64_
         queue->driver = malloc(sizeof(*queue->driver));
     if (queue->driver == NULL)
         return -ENOMEM;
-    fake_driver_init(queue->driver, &client->memory, ring_address, size, (client->features & VIRTIO_F_EVENT_IDX) != 0);
+    fake_driver_init(queue->driver, &client->memory, ring_address, size, client->features);
     int *lines[] = {&queue->kick, &queue->call, &queue->error};
     for (unsigned i = 0; i < ARRAY_SIZE(lines); i++) {
         close_handle(lines[i]);

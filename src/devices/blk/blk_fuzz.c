@@ -156,7 +156,7 @@ static void start_queue(unsigned index)
 {
     struct virtqueue_config config = fake_driver_config(&drivers[index], blk.device.features);
 
-    config.next_avail = virtqueue_base(&queues[index]);
+    config.base = virtqueue_base(&queues[index]);
     virtio_device_queue_start(&blk.device, index, &config, &memory, NULL, NULL);
 }
 
@@ -208,7 +208,7 @@ static void begin(struct fuzz_input *input)
         memset(blocks[i], 0, virtq_arena_bytes(&shape));
         virtq_arena_init(&arenas[i], &shape, blocks[i]);
         virtqueue_init(&queues[i], &arenas[i]);
-        fake_driver_init(&drivers[i], &low, LOW_BASE + i * 1024, RING_SIZE, (flags & 64) != 0);
+        fake_driver_init(&drivers[i], &low, LOW_BASE + i * 1024, RING_SIZE, (flags & 64) != 0 ? VIRTIO_F_EVENT_IDX : 0);
     }
     int r = blk_init(&blk, queues, QUEUES, &port.port, &options);
     ASSERT(r == 0);

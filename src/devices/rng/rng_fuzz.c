@@ -65,7 +65,7 @@ static void start(void)
 {
     struct virtqueue_config config = fake_driver_config(&driver, rng.device.features);
 
-    config.next_avail = virtqueue_base(&queue);
+    config.base = virtqueue_base(&queue);
     virtio_device_queue_start(&rng.device, 0, &config, &memory, NULL, NULL);
 }
 
@@ -90,7 +90,7 @@ static void begin(struct fuzz_input *input)
     memset(block, 0, virtq_arena_bytes(&shape));
     virtq_arena_init(&arena, &shape, block);
     virtqueue_init(&queue, &arena);
-    fake_driver_init(&driver, &guest, GUEST_BASE, RING_SIZE, (flags & 1) != 0);
+    fake_driver_init(&driver, &guest, GUEST_BASE, RING_SIZE, (flags & 1) != 0 ? VIRTIO_F_EVENT_IDX : 0);
     source = (struct fuzz_source){.source.class = &source_class, .now_ns = 1};
     rng_init(&rng, &queue, &source.source, flags & 2 ? 1000 : 0);
     uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | (flags & 1 ? VIRTIO_F_EVENT_IDX : 0);

@@ -46,7 +46,7 @@ static void start(void)
 {
     struct virtqueue_config config = fake_driver_config(&driver, template.device.features);
 
-    config.next_avail = virtqueue_base(&queue);
+    config.base = virtqueue_base(&queue);
     virtio_device_queue_start(&template.device, 0, &config, &memory, NULL, NULL);
 }
 
@@ -70,7 +70,7 @@ static void begin(void)
     memset(block, 0, virtq_arena_bytes(&shape));
     virtq_arena_init(&arena, &shape, block);
     virtqueue_init(&queue, &arena);
-    fake_driver_init(&driver, &guest, GUEST_BASE, RING_SIZE, false);
+    fake_driver_init(&driver, &guest, GUEST_BASE, RING_SIZE, 0);
     sink = (struct fuzz_sink){.sink.class = &sink_class};
     template_init(&template, &queue, &sink.sink);
     virtio_device_set_features(&template.device, VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC);

@@ -97,7 +97,7 @@ struct vhost_user_queue {
     bool stopping; /* virtio_device_queue_stop was called, and has not finished */
     bool broken;   /* the guest broke the rules on it: it does not start by itself again */
     uint32_t size;
-    uint16_t base;
+    uint32_t base;
     struct vhost_user_vring_address address; /* as the front end said it */
 };
 

@@ -31,7 +31,7 @@
 
 static uint64_t area_bytes(uint32_t entries)
 {
-    uint64_t bytes = sizeof(struct virtq_inflight) + (uint64_t)entries * sizeof(struct virtq_inflight_desc);
+    uint64_t bytes = sizeof(struct virtq_record_split) + (uint64_t)entries * sizeof(struct virtq_record_split_entry);
     return align_up(bytes, INFLIGHT_AREA_ALIGN);
 }
 
@@ -76,7 +76,7 @@ int backend_get_inflight(struct vhost_user_backend *backend, struct vhost_user_m
 }
 
 /* The front end may write here at any time: what is found here is found again, or not, by virtqueue_start. */
-static int check_area(const struct virtq_inflight *area, uint32_t entries)
+static int check_area(const struct virtq_record_split *area, uint32_t entries)
 {
     uint16_t version = __atomic_load_n(&area->version, __ATOMIC_RELAXED);
     uint16_t desc_num = __atomic_load_n(&area->desc_num, __ATOMIC_RELAXED);
@@ -85,9 +85,9 @@ static int check_area(const struct virtq_inflight *area, uint32_t entries)
     return version == INFLIGHT_VERSION && desc_num <= entries ? 0 : -EINVAL;
 }
 
-static struct virtq_inflight *area_at(const struct vhost_user_mapping *mapping, unsigned index, uint32_t entries)
+static struct virtq_record_split *area_at(const struct vhost_user_mapping *mapping, unsigned index, uint32_t entries)
 {
-    return (struct virtq_inflight *)(void *)(mapping->base + index * area_bytes(entries));
+    return (struct virtq_record_split *)(void *)(mapping->base + index * area_bytes(entries));
 }
 
 int backend_set_inflight(struct vhost_user_backend *backend, struct vhost_user_message *message)
@@ -129,7 +129,7 @@ int backend_set_inflight(struct vhost_user_backend *backend, struct vhost_user_m
     return 0;
 }
 
-struct virtq_inflight *backend_inflight(const struct vhost_user_backend *backend, unsigned index)
+struct virtq_record_split *backend_inflight(const struct vhost_user_backend *backend, unsigned index)
 {
     if (backend->inflight_mapping.base == NULL || index >= backend->inflight_queue_count)
         return NULL;
@@ -140,7 +140,7 @@ void backend_inflight_forget(struct vhost_user_backend *backend)
 {
     ASSERT(!backend_any_running(backend));
     for (unsigned i = 0; i < backend->inflight_queue_count; i++) {
-        struct virtq_inflight *area = area_at(&backend->inflight_mapping, i, backend->inflight_entries);
+        struct virtq_record_split *area = area_at(&backend->inflight_mapping, i, backend->inflight_entries);
         /* One that nobody laid out has no pages yet, and needs none. */
         if (__atomic_load_n(&area->version, __ATOMIC_RELAXED) != 0)
             memset(area, 0, (size_t)area_bytes(backend->inflight_entries));

@@ -47,12 +47,12 @@ static const struct vhost_user_inflight two_queues = {
     .queue_size = RIG_RING_SIZE,
 };
 
-static struct virtq_inflight *area(struct rig *rig, int object, unsigned index)
+static struct virtq_record_split *area(struct rig *rig, int object, unsigned index)
 {
-    return (struct virtq_inflight *)(void *)(rig->objects[object].bytes + index * AREA_BYTES);
+    return (struct virtq_record_split *)(void *)(rig->objects[object].bytes + index * AREA_BYTES);
 }
 
-static unsigned count_inflight(const struct virtq_inflight *record)
+static unsigned count_inflight(const struct virtq_record_split *record)
 {
     unsigned count = 0;
     for (unsigned i = 0; i < record->desc_num; i++)
@@ -217,7 +217,7 @@ static void a_record_that_was_asked_for_too_small_has_room_all_the_same(void **s
     for (unsigned i = 0; i < RIG_RING_SIZE; i++)
         rig_offer(rig, 1, RIG_DATA_0);
     rig_kick(rig, 1);
-    const struct virtq_inflight *record = (void *)(rig->objects[reply.object].bytes + MADE_BYTES);
+    const struct virtq_record_split *record = (void *)(rig->objects[reply.object].bytes + MADE_BYTES);
     assert_int_equal(record->desc_num, RIG_RING_SIZE);
     assert_int_equal(count_inflight(record), RIG_RING_SIZE);
 }
@@ -348,7 +348,7 @@ static void a_record_that_contradicts_itself_breaks_its_ring_alone(void **state)
 {
     struct rig *rig = *state;
     int object = rig_object(rig, 2 * AREA_BYTES);
-    struct virtq_inflight *record = area(rig, object, 0);
+    struct virtq_record_split *record = area(rig, object, 0);
     record->version = 1;
     record->desc_num = RIG_RING_SIZE;
     record->used_index = 40; /* more used since than the ring is long, with one in flight */
@@ -378,7 +378,7 @@ static void a_reset_of_the_device_voids_the_record(void **state)
 {
     struct rig *rig = *state;
     int object = rig_object(rig, 2 * AREA_BYTES);
-    struct virtq_inflight *record = area(rig, object, 0);
+    struct virtq_record_split *record = area(rig, object, 0);
     record->version = 1;
     record->desc_num = RIG_RING_SIZE;
     record->desc[3].inflight = 1;

@@ -96,7 +96,7 @@ void backend_log_done(struct vhost_user_backend *backend);
 int backend_get_inflight(struct vhost_user_backend *backend, struct vhost_user_message *message);
 int backend_set_inflight(struct vhost_user_backend *backend, struct vhost_user_message *message);
 /* The record of ring @index, or NULL. */
-struct virtq_inflight *backend_inflight(const struct vhost_user_backend *backend, unsigned index);
+struct virtq_record_split *backend_inflight(const struct vhost_user_backend *backend, unsigned index);
 /* The device is reset, and no ring runs: what the record says was in flight is no more. */
 void backend_inflight_forget(struct vhost_user_backend *backend);
 void backend_inflight_done(struct vhost_user_backend *backend);

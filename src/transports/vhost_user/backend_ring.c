@@ -34,7 +34,7 @@ struct queue_task {
     const struct virtqueue_config *config;
     const struct guest_memory *memory;
     const struct dirty_log *log;
-    struct virtq_inflight *inflight;
+    void *inflight;
     enum vhost_user_line line;
     int handle;
     bool polled;
@@ -186,7 +186,7 @@ static int ring_config(struct vhost_user_backend *backend, const struct guest_me
         .size = ring->size,
         .used_log_address = said->log,
         .used_log = (said->flags & VHOST_USER_VRING_F_LOG) != 0,
-        .next_avail = ring->base,
+        .base = ring->base,
         .features = backend->device->features,
     };
     int r = ring_part(backend, memory, said->desc, vring_desc_bytes(ring->size), VRING_DESC_ALIGN, &desc_reasons,
@@ -222,7 +222,7 @@ int backend_ring_start(struct vhost_user_backend *backend, unsigned index)
     int r = ring_config(backend, memory, ring, &ring->address, &config);
     if (r < 0)
         return r;
-    struct virtq_inflight *inflight = backend_inflight(backend, index);
+    void *inflight = backend_inflight(backend, index);
     /* It may have no room for this ring (backend_inflight.c): better served without than not at all. */
     if (inflight != NULL && ring->size > backend->inflight_entries)
         inflight = NULL;

@@ -239,6 +239,15 @@ static inline void shared_copy_in(void *to, const void *from, size_t size)
     __asm__ volatile("" ::: "memory");
 }
 
+/* One little-endian value at any alignment: what it was when it was read, however often it is used afterwards. */
+static inline uint64_t shared_load_le64_unaligned(const void *at)
+{
+    uint64_t value;
+    memcpy(&value, at, sizeof(value));
+    __asm__("" : "+r"(value)); /* from here on it comes out of a register */
+    return le64_to_cpu(value);
+}
+
 /* In a loop that waits for another processor's store: spares the memory bus and the sibling thread. */
 static inline void cpu_relax(void)
 {

@@ -16,7 +16,7 @@
 size_t virtq_chain_read(struct virtq_chain *chain, void *to, size_t size)
 {
     size = (size_t)u64_min(size, chain->readable_bytes);
-    chain->readable_bytes -= size;
+    chain->readable_bytes -= (uint32_t)size;
 
     uint8_t *bytes = to;
     for (size_t left = size; left > 0;) {
@@ -37,7 +37,7 @@ size_t virtq_chain_read(struct virtq_chain *chain, void *to, size_t size)
 size_t virtq_chain_write(struct virtq_chain *chain, const void *from, size_t size)
 {
     size = (size_t)u64_min(size, chain->writable_bytes);
-    chain->writable_bytes -= size;
+    chain->writable_bytes -= (uint32_t)size;
     chain->written += (uint32_t)size;
 
     const uint8_t *bytes = from;
@@ -74,7 +74,7 @@ int virtq_chain_keep_tail(struct virtq_chain *chain, uint8_t bytes)
     chain->tail_offset = (uint32_t)(chain->iov[piece].length - left);
     chain->tail_bytes = bytes;
     chain->writable_bytes -= bytes;
-    chain->before_tail = (uint32_t)chain->writable_bytes; /* a chain has less than 2^32 (2.7.4) */
+    chain->before_tail = chain->writable_bytes;
     return 0;
 }
 
@@ -82,8 +82,8 @@ int virtq_chain_keep_tail(struct virtq_chain *chain, uint8_t bytes)
 static struct guest_iovec original_piece(const struct virtq_chain *chain, unsigned index)
 {
     for (unsigned i = 0; i < chain->trim_count; i++) {
-        if (chain->trims[i].piece == index)
-            return chain->trims[i].iov; /* the first trim of a piece has it whole */
+        if (chain->trim_pieces[i] == index)
+            return chain->trims[i]; /* the first trim of a piece has it whole */
     }
     return chain->iov[index];
 }
@@ -110,8 +110,8 @@ void virtq_chain_write_tail(struct virtq_chain *chain, const void *from)
 static void remember(struct virtq_chain *chain, unsigned piece)
 {
     ASSERT(chain->trim_count < VIRTQ_TRIMS_MAX);
-    chain->trims[chain->trim_count].piece = (uint16_t)piece;
-    chain->trims[chain->trim_count].iov = chain->iov[piece];
+    chain->trim_pieces[chain->trim_count] = (uint16_t)piece;
+    chain->trims[chain->trim_count] = chain->iov[piece];
     chain->trim_count++;
 }
 
@@ -166,8 +166,7 @@ static void restore_pieces(struct virtq_chain *chain)
 {
     while (chain->trim_count > 0) {
         chain->trim_count--;
-        const struct virtq_trim *trim = &chain->trims[chain->trim_count];
-        chain->iov[trim->piece] = trim->iov;
+        chain->iov[chain->trim_pieces[chain->trim_count]] = chain->trims[chain->trim_count];
     }
 }
 

@@ -38,6 +38,9 @@ struct virtq_layout {
     bool (*fresh)(const struct virtqueue *queue);
 };
 
+/* A descriptor of an indirect table, in both layouts; it begins with the address and the length. */
+#define VIRTQ_TABLE_ENTRY_BYTES 16
+
 extern const struct virtq_layout virtq_split_layout;
 extern const struct virtq_layout virtq_packed_layout;
 
@@ -63,8 +66,8 @@ static inline void virtq_mark_ring(const struct virtqueue *queue, uint64_t base,
 int virtq_pop_ended(struct virtqueue *queue, unsigned taken, int r);
 
 /*
- * A chain while its descriptors are read. Its slot and runs are taken from the arena only as far as noted. It is meant
- * to live in registers: the hot path is inline, and the cold one gets a copy.
+ * A chain while its descriptors are read, whatever they say. Its slot and runs are taken from the arena only as far as
+ * noted.
  */
 struct virtq_build {
     struct virtqueue *queue;
@@ -103,11 +106,10 @@ static inline void virtq_build_begin(struct virtq_build *build, struct virtqueue
 int virtq_build_add_cold(struct virtq_build *build, uint64_t address, uint32_t length);
 
 /*
- * Add the buffer of one descriptor. -EPROTO: the guest is wrong. -EAGAIN: the arena or the access table has no more
- * now.
+ * Add the buffer of one descriptor. -EPROTO: the guest is wrong. -EAGAIN, -ENOBUFS: the access table or the arena has
+ * no more now.
  */
-static inline __attribute__((always_inline)) int virtq_build_add(struct virtq_build *build, uint64_t address,
-                                                                 uint32_t length, bool writable)
+static inline int virtq_build_add(struct virtq_build *build, uint64_t address, uint32_t length, bool writable)
 {
     if (writable) {
         if (!build->writing) {
@@ -122,14 +124,9 @@ static inline __attribute__((always_inline)) int virtq_build_add(struct virtq_bu
     }
     if (length == 0)
         return 0; /* allowed, and nothing to reach */
-
     void *host = guest_memory_linear_hot(build->memory, address, length);
-    if (host == NULL || build->count == build->capacity) {
-        struct virtq_build copy = *build;
-        int r = virtq_build_add_cold(&copy, address, length);
-        *build = copy;
-        return r;
-    }
+    if (host == NULL || build->count == build->capacity)
+        return virtq_build_add_cold(build, address, length);
     build->iov[build->count] = (struct guest_iovec){.base = host, .length = length};
     build->addresses[build->count] = address;
     build->count++;
@@ -145,49 +142,140 @@ static inline bool virtq_build_too_long(const struct virtq_build *build)
     return ((build->readable_bytes | build->writable_bytes) >> 32) != 0;
 }
 
-/* The chain is whole: it takes the slot and is out. */
-static inline struct virtq_chain *virtq_build_end(struct virtq_build *build, uint16_t head)
-{
-    struct virtqueue *queue = build->queue;
-    struct virtq_arena *arena = queue->arena;
-    struct virtq_chain *chain = &arena->chains[build->slot];
-    uint32_t readable_count = build->writing ? build->readable_count : build->count;
+/* What a chain that was read has in it. */
+struct virtq_read {
+    struct guest_iovec *iov;
+    uint64_t *addresses;
+    uint32_t readable_bytes, writable_bytes;
+    uint32_t readable_count, writable_count;
+    uint32_t slot; /* on top of the stack of free slots */
+    uint32_t run;
+};
 
-    chain->iov = build->iov;
-    chain->addresses = build->addresses;
-    chain->request = arena->requests + build->slot * arena->request_stride;
-    chain->readable_bytes = build->readable_bytes;
-    chain->writable_bytes = build->writable_bytes;
-    chain->written = 0;
-    chain->token = (uint32_t)queue->generation << 16 | build->slot;
-    chain->head = head;
-    chain->run = (uint16_t)build->run;
-    chain->readable_count = (uint16_t)readable_count;
-    chain->writable_count = (uint16_t)(build->count - readable_count);
-    chain->arrival = queue->arrivals++;
-    chain->read_offset = 0;
-    chain->write_offset = 0;
-    chain->read_piece = 0;
-    chain->write_piece = (uint16_t)readable_count;
-    chain->tail_bytes = 0;
-    chain->tail_written = false;
-    chain->writable_given = false;
-    chain->resubmitted = false;
-    chain->waiting = false;
-    chain->out = true;
-    chain->trim_count = 0;
+/* The chain is whole: it takes the slot and is out. */
+static inline struct virtq_chain *virtq_read_end(struct virtqueue *queue, const struct virtq_read *read, uint16_t head)
+{
+    struct virtq_arena *arena = queue->arena;
+    struct virtq_chain *chain = &arena->chains[read->slot];
+
+    chain->iov = read->iov;
+    chain->addresses = read->addresses;
+    chain->request = arena->requests + read->slot * arena->request_stride;
     chain->mapped_by = queue->memory->access != NULL ? queue->memory : NULL;
+    chain->readable_bytes = read->readable_bytes;
+    chain->writable_bytes = read->writable_bytes;
+    chain->token = (uint32_t)queue->generation << 16 | read->slot;
+    chain->arrival = queue->arrivals++;
+    chain->head = head;
+    chain->run = (uint16_t)read->run;
+    chain->readable_count = (uint16_t)read->readable_count;
+    chain->writable_count = (uint16_t)read->writable_count;
+    chain->write_piece = (uint16_t)read->readable_count;
+    chain->out = true;
+    memset(chain->cleared, 0, sizeof(chain->cleared));
     arena->free_slot_count--;
     queue->out_count++;
     return chain;
 }
 
-/*
- * An indirect table while it is walked. It may have any alignment. An entry has 16 bytes in both layouts, and begins
- * with the address.
- */
-#define VIRTQ_TABLE_ENTRY_BYTES 16
+/* The same after a build. */
+static inline struct virtq_chain *virtq_build_end(const struct virtq_build *build, uint16_t head)
+{
+    uint32_t readable_count = build->writing ? build->readable_count : build->count;
+    const struct virtq_read read = {
+        .iov = build->iov,
+        .addresses = build->addresses,
+        .readable_bytes = (uint32_t)build->readable_bytes,
+        .writable_bytes = (uint32_t)build->writable_bytes,
+        .readable_count = readable_count,
+        .writable_count = build->count - readable_count,
+        .slot = build->slot,
+        .run = build->run,
+    };
+    return virtq_read_end(build->queue, &read, head);
+}
 
+/*
+ * The common chain: few descriptors, each with a buffer in one of the hot regions. A layout first reads a chain in the
+ * hope that it is of that kind; whatever is unusual or wrong makes it begin anew with a struct virtq_build, which
+ * decides. Nothing that the first reading saw is used then. It takes nothing before virtq_plain_end, and fits into
+ * registers.
+ */
+struct virtq_plain {
+    struct guest_iovec *iov;
+    uint64_t *addresses;
+    uint64_t readable_bytes, total_bytes;
+    uint32_t slot;
+    uint32_t count;
+    uint32_t readable_count;
+};
+
+/* The arena has a free slot. */
+static inline void virtq_plain_begin(struct virtq_plain *plain, const struct virtqueue *queue)
+{
+    const struct virtq_arena *arena = queue->arena;
+    uint32_t slot = arena->free_slots[arena->free_slot_count - 1];
+    plain->iov = arena->iov + (size_t)slot * VIRTQ_SHORT_RUN_PIECES;
+    plain->addresses = arena->addresses + (size_t)slot * VIRTQ_SHORT_RUN_PIECES;
+    plain->readable_bytes = 0;
+    plain->total_bytes = 0;
+    plain->slot = slot;
+    plain->count = 0;
+    plain->readable_count = 0;
+}
+
+/* Add the buffer of one descriptor. False: this is none of the common ones. */
+static inline __attribute__((always_inline)) bool virtq_plain_add(struct virtq_plain *plain,
+                                                                  const struct guest_memory *memory, uint64_t address,
+                                                                  uint32_t length, bool writable)
+{
+    void *host = guest_memory_linear_hot(memory, address, length); /* NULL for no bytes, too */
+    if (host == NULL || plain->count == VIRTQ_SHORT_RUN_PIECES)
+        return false;
+    plain->iov[plain->count] = (struct guest_iovec){.base = host, .length = length};
+    plain->addresses[plain->count] = address;
+    plain->total_bytes += length;
+    if (!writable) {
+        if (plain->readable_count != plain->count)
+            return false; /* a readable one after a writable one */
+        plain->readable_count++;
+        plain->readable_bytes = plain->total_bytes;
+    }
+    plain->count++;
+    return true;
+}
+
+/* An indirect table in one hot region: where it is, and how many entries it has. NULL: it is none of the common ones.
+ */
+static inline const uint8_t *virtq_plain_table(const struct guest_memory *memory, uint64_t address, uint32_t bytes,
+                                               uint32_t *ret_count)
+{
+    if (bytes % VIRTQ_TABLE_ENTRY_BYTES != 0 || bytes > VIRTQ_INDIRECT_MAX * VIRTQ_TABLE_ENTRY_BYTES)
+        return NULL;
+    *ret_count = bytes / VIRTQ_TABLE_ENTRY_BYTES;
+    return guest_memory_linear_hot(memory, address, bytes); /* NULL for an empty one, too */
+}
+
+/* The chain, or NULL: it is too long (2.7.4) for the common ones. */
+static inline struct virtq_chain *virtq_plain_end(const struct virtq_plain *plain, struct virtqueue *queue,
+                                                  uint16_t head)
+{
+    if (plain->total_bytes > UINT32_MAX)
+        return NULL;
+    const struct virtq_read read = {
+        .iov = plain->iov,
+        .addresses = plain->addresses,
+        .readable_bytes = (uint32_t)plain->readable_bytes,
+        .writable_bytes = (uint32_t)(plain->total_bytes - plain->readable_bytes),
+        .readable_count = plain->readable_count,
+        .writable_count = plain->count - plain->readable_count,
+        .slot = plain->slot,
+        .run = plain->slot,
+    };
+    return virtq_read_end(queue, &read, head);
+}
+
+/* An indirect table while it is walked. It may have any alignment. */
 /* Entries fetched at a time from a table that is not in one piece: each fetch may be a mapping or a hypercall. */
 #define VIRTQ_TABLE_GROUP_MAX 32
 

@@ -375,9 +375,8 @@ static int promote(struct virtq_build *build)
 int virtq_build_add_cold(struct virtq_build *build, uint64_t address, uint32_t length)
 {
     for (;;) {
-        int count =
-            guest_memory_pieces(build->queue->memory, address, length, build->writing, build->iov + build->count,
-                                build->addresses + build->count, build->capacity - build->count);
+        int count = guest_memory_pieces(build->memory, address, length, build->writing, build->iov + build->count,
+                                        build->addresses + build->count, build->capacity - build->count);
         if (count >= 0) {
             build->count += (unsigned)count;
             return 0;

@@ -34,46 +34,49 @@
 
 /*
  * One request. The device-readable part comes first, then the device-writable one (2.7.4.2); each has a cursor of its
- * own. Fields are for reading; the calls below change them.
+ * own. Fields are for reading; the calls below change them. What every pop writes lies in two cache lines: one set, and
+ * half a one cleared.
  */
 struct virtq_chain {
-    struct guest_iovec *iov;
-    uint64_t *addresses;     /* guest addresses of the pieces, for the dirty log */
-    void *request;           /* the device's own state for this request; not cleared between requests */
-    uint64_t readable_bytes; /* not yet taken by the readable cursor */
-    uint64_t writable_bytes; /* not yet taken by the writable cursor, the tail not counted */
-    uint32_t written;        /* bytes that the used entry will report */
-    uint32_t token;          /* names this request to ports: slot in the low 16 bits, generation above */
-    uint16_t head;           /* the ring's name for it: its first descriptor; packed: its buffer id */
-    uint16_t ring_count;     /* packed: descriptors of the ring that it takes */
-    uint16_t record;         /* packed: where it stands in the in-flight record */
-    uint16_t run;            /* which run of the arena holds the pieces */
-    uint16_t readable_count; /* pieces iov[0 .. readable_count) */
-    uint16_t writable_count; /* pieces iov[readable_count .. readable_count + writable_count) */
-    uint32_t arrival;        /* counts pops: which chain came when, for unpop */
-    /* cursors: piece, and bytes of it already taken */
-    uint32_t read_offset;
-    uint32_t write_offset;
-    uint16_t read_piece;
-    uint16_t write_piece;
-    /* where the tail begins */
-    uint32_t tail_offset;
-    uint16_t tail_piece;
-    uint8_t tail_bytes; /* kept back by virtq_chain_keep_tail */
-    bool tail_written;
-    bool writable_given; /* a port has the writable part: it may have written any of it */
-    bool resubmitted;    /* popped anew, from the in-flight record */
-    bool out;            /* popped, not yet given back: a stale token finds this false */
-    bool waiting;        /* given back, and kept until those before it are: VIRTIO_F_IN_ORDER */
-    uint8_t trim_count;
-    uint32_t before_tail;                 /* writable bytes in front of the tail */
+    _Alignas(64) struct guest_iovec *iov;
+    uint64_t *addresses;                  /* guest addresses of the pieces, for the dirty log */
+    void *request;                        /* the device's own state for this request; not cleared between requests */
     const struct guest_memory *mapped_by; /* whose access table reached the pieces; NULL: there is none */
+    uint32_t readable_bytes;              /* not yet taken by the readable cursor */
+    uint32_t writable_bytes;              /* not yet taken by the writable cursor, the tail not counted */
+    uint32_t token;                       /* names this request to ports: slot in the low 16 bits, generation above */
+    uint32_t arrival;                     /* counts pops: which chain came when, for unpop */
+    uint16_t head;                        /* the ring's name for it: its first descriptor; packed: its buffer id */
+    uint16_t run;                         /* which run of the arena holds the pieces */
+    uint16_t readable_count;              /* pieces iov[0 .. readable_count) */
+    uint16_t writable_count;              /* pieces iov[readable_count .. readable_count + writable_count) */
+    uint16_t write_piece;                 /* the writable cursor: piece, and write_offset bytes of it already taken */
+    uint16_t ring_count;                  /* packed: descriptors of the ring that it takes */
+    uint16_t record;                      /* packed: where it stands in the in-flight record */
+    bool out;                             /* popped, not yet given back: a stale token finds this false */
+    union {
+        struct {
+            uint32_t written;     /* bytes that the used entry will report */
+            uint32_t read_offset; /* the readable cursor */
+            uint32_t write_offset;
+            uint32_t tail_offset; /* where the tail begins */
+            uint32_t before_tail; /* writable bytes in front of the tail */
+            uint16_t tail_piece;
+            uint16_t read_piece;
+            uint8_t tail_bytes; /* kept back by virtq_chain_keep_tail */
+            bool tail_written;
+            bool writable_given; /* a port has the writable part: it may have written any of it */
+            bool resubmitted;    /* popped anew, from the in-flight record */
+            bool waiting;        /* given back, and kept until those before it are: VIRTIO_F_IN_ORDER */
+            uint8_t trim_count;
+        };
+        uint64_t cleared[4]; /* all of these, at each pop */
+    };
     /* pieces that were cut for an array, as they were before */
-    struct virtq_trim {
-        struct guest_iovec iov;
-        uint16_t piece;
-    } trims[VIRTQ_TRIMS_MAX];
+    uint16_t trim_pieces[VIRTQ_TRIMS_MAX];
+    struct guest_iovec trims[VIRTQ_TRIMS_MAX];
 };
+static_assert(offsetof(struct virtq_chain, cleared) == 64 || sizeof(void *) != 8, "the second cache line");
 
 /* Copy out the next bytes of the readable part; fewer than @size only at its end. Each byte is read once. */
 size_t virtq_chain_read(struct virtq_chain *chain, void *to, size_t size);

@@ -9,9 +9,10 @@
  * lap, which is which; avail_mark and used_mark are what they must be on the lap at hand. A request takes ring_count
  * places and is given back in one descriptor, behind which as many places are skipped.
  *
- * A descriptor is copied by two loads, the one with the flags first. Of a batch that is given back, the first
- * descriptor is kept in this process until the batch is published: the driver looks at places in order, and sees none
- * of it before.
+ * A descriptor is copied by two loads, the one with the flags first. A request is read in the hope that it is of the
+ * common kind, and when it is not, anew by code that knows every kind, as in the split layout. Of a batch that is given
+ * back, the first descriptor is kept in this process until the batch is published: the driver looks at places in order,
+ * and sees none of it before.
  *
  * Order. The flags of a request's first descriptor are loaded with acquire, so the others and the data are seen
  * (2.8.6). The descriptor that shows a batch is stored with release. Sleeping and notifications are as in the split
@@ -165,8 +166,7 @@ static int read_table(struct virtq_build *build, uint64_t address, uint32_t byte
 }
 
 /* One descriptor of a request, @first or not. Returns 1 when another one follows, 0 after the last. */
-static inline __attribute__((always_inline)) int read_desc(struct virtq_build *build,
-                                                           const struct virtq_packed_desc *desc, bool first)
+static int read_desc(struct virtq_build *build, const struct virtq_packed_desc *desc, bool first)
 {
     struct virtqueue *queue = build->queue;
     if ((desc->flags & VRING_DESC_F_INDIRECT) != 0) {
@@ -174,10 +174,7 @@ static inline __attribute__((always_inline)) int read_desc(struct virtq_build *b
             return virtqueue_wrong(queue, "an indirect descriptor that was not negotiated");
         if (!first || (desc->flags & VRING_DESC_F_NEXT) != 0) /* 2.8.19 */
             return virtqueue_wrong(queue, "an indirect descriptor with a next one");
-        struct virtq_build copy = *build;
-        int r = read_table(&copy, desc->address, desc->length);
-        *build = copy;
-        return r;
+        return read_table(build, desc->address, desc->length);
     }
     int r = virtq_build_add(build, desc->address, desc->length, (desc->flags & VRING_DESC_F_WRITE) != 0);
     return r < 0 ? r : (desc->flags & VRING_DESC_F_NEXT) != 0;
@@ -191,7 +188,7 @@ struct packed_request {
 };
 
 /* The request at next_avail, whose first descriptor's second half is @rest. Errors as for virtq_build_add. */
-static inline int read_ring(struct virtq_build *build, uint64_t rest, struct packed_request *request)
+static int read_ring(struct virtq_build *build, uint64_t rest, struct packed_request *request)
 {
     struct virtqueue *queue = build->queue;
     bool recorded = queue->inflight != NULL;
@@ -236,14 +233,13 @@ static int read_record(struct virtq_build *build, struct packed_request *request
 }
 
 /* @r: how reading went. The chain, or nothing taken. */
-static inline int end_chain(struct virtq_build *build, int r, const struct packed_request *request,
-                            struct virtq_chain **ret_chain)
+static int end_chain(struct virtq_build *build, int r, const struct packed_request *request,
+                     struct virtq_chain **ret_chain)
 {
     if (r == 0 && virtq_build_too_long(build))
         r = virtqueue_wrong(build->queue, "a chain of 4 GiB or more");
     if (r < 0) {
-        struct virtq_build copy = *build;
-        virtq_build_fail(&copy);
+        virtq_build_fail(build);
         return r;
     }
     struct virtq_chain *chain = virtq_build_end(build, request->id);
@@ -253,7 +249,17 @@ static inline int end_chain(struct virtq_build *build, int r, const struct packe
     return 0;
 }
 
-static inline int take_chain(struct virtqueue *queue, uint64_t rest, struct virtq_chain **ret_chain)
+/* The chain at next_avail is out: go on behind it. */
+static inline void pass(struct virtqueue *queue, uint32_t count)
+{
+    queue->held += count;
+    queue->next_avail = (uint16_t)step_on(queue, queue->next_avail, count, &queue->avail_mark);
+    if (queue->put_back > 0)
+        queue->put_back -= (uint16_t)u32_min(queue->put_back, count);
+}
+
+/* A chain of any kind, or what is wrong with it. Errors as for virtq_build_add, with nothing taken. */
+static int take_any(struct virtqueue *queue, uint64_t rest, struct virtq_chain **ret_chain)
 {
     struct packed_request request = {.count = 0};
     struct virtq_build build;
@@ -262,16 +268,65 @@ static inline int take_chain(struct virtqueue *queue, uint64_t rest, struct virt
         request.record = virtq_inflight_packed_take_begin(queue);
     virtq_build_begin(&build, queue);
     int r = end_chain(&build, read_ring(&build, rest, &request), &request, ret_chain);
-    if (recorded && r < 0)
-        virtq_inflight_packed_undo(queue, request.record);
-    if (r < 0)
+    if (r < 0) {
+        if (recorded)
+            virtq_inflight_packed_undo(queue, request.record);
         return r;
+    }
     if (recorded)
         virtq_inflight_packed_take(queue);
-    queue->held += request.count;
-    queue->next_avail = (uint16_t)step_on(queue, queue->next_avail, request.count, &queue->avail_mark);
-    queue->put_back -= (uint16_t)u32_min(queue->put_back, request.count);
+    pass(queue, request.count);
     return 0;
+}
+
+/* A whole table into @plain; false: it is none of the common ones. */
+static inline bool read_plain_table(struct virtq_plain *plain, const struct guest_memory *memory, uint64_t address,
+                                    uint32_t bytes)
+{
+    uint32_t count;
+    const uint8_t *table = virtq_plain_table(memory, address, bytes, &count);
+    if (table == NULL || count > VIRTQ_SHORT_RUN_PIECES)
+        return false;
+    for (uint32_t i = 0; i < count; i++, table += VIRTQ_TABLE_ENTRY_BYTES) {
+        uint64_t buffer = shared_load_le64_unaligned(table);
+        uint64_t rest = shared_load_le64_unaligned(table + sizeof(buffer));
+        if (!virtq_plain_add(plain, memory, buffer, (uint32_t)rest, (rest >> 48 & VRING_DESC_F_WRITE) != 0))
+            return false;
+    }
+    return true;
+}
+
+/* A chain of the common kind, direct or all in one table; NULL: it is none. There is no record to be kept. */
+static inline struct virtq_chain *take_plain(struct virtqueue *queue, uint64_t rest)
+{
+    const struct guest_memory *memory = queue->memory;
+    uint32_t left = queue->config.size - queue->held;
+    uint32_t position = queue->next_avail;
+    struct virtq_plain plain;
+    virtq_plain_begin(&plain, queue);
+    for (uint32_t count = 1; count <= left; count++) {
+        uint64_t address = shared_load_le64(&queue->ring[position].address);
+        uint32_t length = (uint32_t)rest, flags = (uint32_t)(rest >> 48);
+        if ((flags & VRING_DESC_F_INDIRECT) != 0) {
+            if (!queue->indirect || count > 1 || (flags & VRING_DESC_F_NEXT) != 0 ||
+                !read_plain_table(&plain, memory, address, length))
+                return NULL;
+        } else if (!virtq_plain_add(&plain, memory, address, length, (flags & VRING_DESC_F_WRITE) != 0)) {
+            return NULL;
+        }
+        if ((flags & VRING_DESC_F_NEXT) == 0) {
+            struct virtq_chain *chain = virtq_plain_end(&plain, queue, (uint16_t)(rest >> 32));
+            if (chain == NULL)
+                return NULL;
+            chain->ring_count = (uint16_t)count;
+            pass(queue, count);
+            return chain;
+        }
+        if (++position == queue->config.size)
+            position = 0;
+        rest = shared_load_le64(&queue->ring[position].length);
+    }
+    return NULL;
 }
 
 static int pop_recorded(struct virtqueue *queue, struct virtq_chain **chains, unsigned max)
@@ -315,9 +370,12 @@ static int packed_pop(struct virtqueue *queue, struct virtq_chain **chains, unsi
             queue->starved = true;
             return (int)taken;
         }
-        int r = take_chain(queue, rest, &chains[taken]);
-        if (r < 0)
-            return virtq_pop_ended(queue, taken, r);
+        chains[taken] = queue->inflight == NULL ? take_plain(queue, rest) : NULL;
+        if (chains[taken] == NULL) {
+            int r = take_any(queue, rest, &chains[taken]);
+            if (r < 0)
+                return virtq_pop_ended(queue, taken, r);
+        }
     }
     return (int)max;
 }

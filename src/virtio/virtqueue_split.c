@@ -5,8 +5,9 @@
  * Theory of operation
  *
  * next_avail and next_used are our own; the driver's numbers are read, checked and never trusted to stay. A pop reads
- * the heads of a burst first and asks the cache for their descriptors, then reads each chain. Every descriptor is
- * copied once, into registers, and only the copy is looked at.
+ * the heads of a burst first and asks the cache for their descriptors, then reads each chain: in the hope that it is of
+ * the common kind, and when it is not, from its head again, by code that knows every kind. Either reading copies a
+ * descriptor once, into registers, and looks at the copy alone.
  *
  * Order. The driver's index is loaded with acquire, so what it had written before (entries, descriptors, data) is seen
  * (2.7.13). Our index is stored with release. Going to sleep and asking for an interrupt are the same race from two
@@ -137,7 +138,7 @@ static int read_table(struct virtq_build *build, uint64_t address, uint32_t byte
 }
 
 /* Read the chain that begins at descriptor @head. Errors as for virtq_build_add. */
-static inline int read_chain(struct virtq_build *build, uint32_t head)
+static int read_chain(struct virtq_build *build, uint32_t head)
 {
     struct virtqueue *queue = build->queue;
     uint32_t size = queue->config.size;
@@ -153,10 +154,7 @@ static inline int read_chain(struct virtq_build *build, uint32_t head)
                 return virtqueue_wrong(queue, "an indirect descriptor that was not negotiated");
             if ((desc.flags & VRING_DESC_F_NEXT) != 0)
                 return virtqueue_wrong(queue, "an indirect descriptor with a next one");
-            struct virtq_build copy = *build;
-            int r = read_table(&copy, desc.address, desc.length);
-            *build = copy;
-            return r;
+            return read_table(build, desc.address, desc.length);
         }
         int r = virtq_build_add(build, desc.address, desc.length, (desc.flags & VRING_DESC_F_WRITE) != 0);
         if (r < 0)
@@ -168,8 +166,8 @@ static inline int read_chain(struct virtq_build *build, uint32_t head)
     return virtqueue_wrong(queue, "a chain that loops"); /* more steps than descriptors */
 }
 
-/* One chain out of the ring. Errors as for virtq_build_add, with nothing taken. */
-static inline int take_chain(struct virtqueue *queue, uint32_t head, struct virtq_chain **ret_chain)
+/* A chain of any kind, or what is wrong with it. Errors as for virtq_build_add, with nothing taken. */
+static int take_any(struct virtqueue *queue, uint32_t head, struct virtq_chain **ret_chain)
 {
     struct virtq_build build;
     virtq_build_begin(&build, queue);
@@ -177,12 +175,47 @@ static inline int take_chain(struct virtqueue *queue, uint32_t head, struct virt
     if (r == 0 && virtq_build_too_long(&build))
         r = virtqueue_wrong(queue, "a chain of 4 GiB or more");
     if (r < 0) {
-        struct virtq_build copy = build;
-        virtq_build_fail(&copy);
+        virtq_build_fail(&build);
         return r;
     }
     *ret_chain = virtq_build_end(&build, (uint16_t)head);
     return 0;
+}
+
+/* A chain of the common kind, direct or all in one table; NULL: it is none. */
+static inline __attribute__((always_inline)) struct virtq_chain *take_plain(struct virtqueue *queue, uint32_t head)
+{
+    const struct guest_memory *memory = queue->memory;
+    const uint8_t *table = (const uint8_t *)queue->desc;
+    uint32_t size = queue->config.size;
+    uint32_t index = head;
+    bool indirect = queue->indirect;
+    struct virtq_plain plain;
+    virtq_plain_begin(&plain, queue);
+    for (;;) {
+        if (index >= size)
+            return NULL;
+        const uint8_t *at = table + index_mask(index, size) * sizeof(struct vring_desc);
+        uint64_t address = shared_load_le64_unaligned(at);
+        uint64_t rest = shared_load_le64_unaligned(at + sizeof(address));
+        uint32_t length = (uint32_t)rest, flags = (uint32_t)(rest >> 32);
+        if ((flags & VRING_DESC_F_INDIRECT) != 0) {
+            /* Not twice, and not at the end of direct ones. */
+            if (!indirect || plain.count > 0 || (flags & VRING_DESC_F_NEXT) != 0)
+                return NULL;
+            table = virtq_plain_table(memory, address, length, &size);
+            if (table == NULL)
+                return NULL;
+            indirect = false;
+            index = 0;
+            continue;
+        }
+        if (!virtq_plain_add(&plain, memory, address, length, (flags & VRING_DESC_F_WRITE) != 0))
+            return NULL;
+        if ((flags & VRING_DESC_F_NEXT) == 0)
+            return virtq_plain_end(&plain, queue, (uint16_t)head);
+        index = (uint32_t)(rest >> 48);
+    }
 }
 
 /* Requests that a predecessor had popped and not completed: they are in the record, not in the available ring. */
@@ -198,7 +231,7 @@ static int pop_recorded(struct virtqueue *queue, struct virtq_chain **chains, un
         uint64_t counter;
         if (!virtq_inflight_next(queue, &head, &counter))
             return virtq_pop_ended(queue, taken, virtqueue_wrong(queue, "an in-flight record that changes under us"));
-        int r = take_chain(queue, head, &chains[taken]);
+        int r = take_any(queue, head, &chains[taken]);
         if (r < 0)
             return virtq_pop_ended(queue, taken, r);
         chains[taken]->resubmitted = true;
@@ -236,9 +269,12 @@ static int split_pop(struct virtqueue *queue, struct virtq_chain **chains, unsig
     }
 
     for (unsigned i = 0; i < count; i++) {
-        int r = take_chain(queue, heads[i], &chains[i]);
-        if (r < 0)
-            return virtq_pop_ended(queue, i, r);
+        chains[i] = take_plain(queue, heads[i]);
+        if (chains[i] == NULL) {
+            int r = take_any(queue, heads[i], &chains[i]);
+            if (r < 0)
+                return virtq_pop_ended(queue, i, r);
+        }
         queue->next_avail++;
         if (queue->inflight != NULL)
             virtq_inflight_pop(queue, heads[i]);

@@ -13,7 +13,7 @@
  */
 #include "virtio/virtq_layout.h"
 
-size_t virtq_chain_read(struct virtq_chain *chain, void *to, size_t size)
+size_t virtq_chain_read_cold(struct virtq_chain *chain, void *to, size_t size)
 {
     size = (size_t)u64_min(size, chain->readable_bytes);
     chain->readable_bytes -= (uint32_t)size;
@@ -56,10 +56,8 @@ size_t virtq_chain_write(struct virtq_chain *chain, const void *from, size_t siz
     return size;
 }
 
-int virtq_chain_keep_tail(struct virtq_chain *chain, uint8_t bytes)
+int virtq_chain_keep_tail_cold(struct virtq_chain *chain, uint8_t bytes)
 {
-    ASSERT(bytes > 0 && chain->tail_bytes == 0);
-    ASSERT(chain->written == 0 && !chain->writable_given);
     if (chain->writable_bytes < bytes)
         return -EPROTO;
 
@@ -88,7 +86,7 @@ static struct guest_iovec original_piece(const struct virtq_chain *chain, unsign
     return chain->iov[index];
 }
 
-void virtq_chain_write_tail(struct virtq_chain *chain, const void *from)
+void virtq_chain_write_tail_cold(struct virtq_chain *chain, const void *from)
 {
     ASSERT(chain->tail_bytes > 0 && !chain->tail_written);
     const uint8_t *bytes = from;
@@ -143,7 +141,7 @@ unsigned virtq_chain_readable_iov(struct virtq_chain *chain, const struct guest_
     return give_pieces(chain, chain->read_piece, chain->read_offset, chain->readable_count, 0, ret_iov);
 }
 
-unsigned virtq_chain_writable_iov(struct virtq_chain *chain, const struct guest_iovec **ret_iov)
+unsigned virtq_chain_writable_iov_cold(struct virtq_chain *chain, const struct guest_iovec **ret_iov)
 {
     *ret_iov = chain->iov;
     if (chain->writable_bytes == 0)

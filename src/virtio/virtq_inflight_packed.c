@@ -134,7 +134,7 @@ int virtq_inflight_packed_begin(struct virtqueue *queue)
     }
     if (version != VIRTQ_RECORD_VERSION)
         return virtqueue_wrong(queue, "an in-flight record of an unknown version");
-    if (settle_batch(queue) < 0)
+    if (load16(&record_of(queue)->desc_num) != (uint16_t)queue->config.size || settle_batch(queue) < 0)
         return virtqueue_wrong(queue, "an in-flight record of another ring");
     clear_free_list(queue);
     if (count_recorded(queue) < 0)

@@ -78,8 +78,26 @@ struct virtq_chain {
 };
 static_assert(offsetof(struct virtq_chain, cleared) == 64 || sizeof(void *) != 8, "the second cache line");
 
+/* For the calls below: whatever does not lie in one piece as it was cut. */
+size_t virtq_chain_read_cold(struct virtq_chain *chain, void *to, size_t size);
+int virtq_chain_keep_tail_cold(struct virtq_chain *chain, uint8_t bytes);
+void virtq_chain_write_tail_cold(struct virtq_chain *chain, const void *from);
+unsigned virtq_chain_writable_iov_cold(struct virtq_chain *chain, const struct guest_iovec **ret_iov);
+
 /* Copy out the next bytes of the readable part; fewer than @size only at its end. Each byte is read once. */
-size_t virtq_chain_read(struct virtq_chain *chain, void *to, size_t size);
+static inline size_t virtq_chain_read(struct virtq_chain *chain, void *to, size_t size)
+{
+    if (size - 1 >= chain->readable_bytes || chain->read_offset != 0 || size > chain->iov[chain->read_piece].length)
+        return virtq_chain_read_cold(chain, to, size);
+    const struct guest_iovec *piece = &chain->iov[chain->read_piece];
+    shared_copy_in(to, piece->base, size);
+    chain->readable_bytes -= (uint32_t)size;
+    if (size == piece->length)
+        chain->read_piece++;
+    else
+        chain->read_offset = (uint32_t)size;
+    return size;
+}
 
 /* Copy into the next bytes of the writable part; fewer than @size only at its end. Adds to chain->written. */
 size_t virtq_chain_write(struct virtq_chain *chain, const void *from, size_t size);
@@ -88,20 +106,53 @@ size_t virtq_chain_write(struct virtq_chain *chain, const void *from, size_t siz
  * Keep the last @bytes (1 to 255) of the writable part out of the cursor's way, for a status that follows the data
  * (5.2.6). Before any other use of the writable part, once. -EPROTO: the part is shorter.
  */
-int virtq_chain_keep_tail(struct virtq_chain *chain, uint8_t bytes);
+static inline int virtq_chain_keep_tail(struct virtq_chain *chain, uint8_t bytes)
+{
+    unsigned piece = (unsigned)chain->readable_count + chain->writable_count - 1;
+    ASSERT(bytes > 0 && chain->tail_bytes == 0);
+    ASSERT(chain->written == 0 && !chain->writable_given);
+    if (chain->writable_bytes < bytes || chain->iov[piece].length < bytes)
+        return virtq_chain_keep_tail_cold(chain, bytes);
+    chain->tail_piece = (uint16_t)piece;
+    chain->tail_offset = (uint32_t)(chain->iov[piece].length - bytes);
+    chain->tail_bytes = bytes;
+    chain->writable_bytes -= bytes;
+    chain->before_tail = chain->writable_bytes;
+    /* It is written when the request is done: its cache line is another processor's until then. */
+    __builtin_prefetch((uint8_t *)chain->iov[piece].base + chain->tail_offset, 1);
+    return 0;
+}
 
 /*
  * Fill the tail that was kept, after all else. It adds to chain->written only when everything in front of it was
  * written: the used length promises bytes from the beginning of the writable part, without a gap (2.7.8.2).
  */
-void virtq_chain_write_tail(struct virtq_chain *chain, const void *from);
+static inline void virtq_chain_write_tail(struct virtq_chain *chain, const void *from)
+{
+    if (chain->tail_bytes != 1 || chain->trim_count > 0 || chain->tail_written) {
+        virtq_chain_write_tail_cold(chain, from);
+        return;
+    }
+    ((uint8_t *)chain->iov[chain->tail_piece].base)[chain->tail_offset] = *(const uint8_t *)from;
+    chain->tail_written = true;
+    if (chain->written == chain->before_tail)
+        chain->written++;
+}
 
 /*
  * All that the cursor has not taken, in place, as an array for a port; it is never interpreted. The cursor moves to
  * the end. The array is the chain's own, and valid until push or unpop. Returns the number of pieces.
  */
 unsigned virtq_chain_readable_iov(struct virtq_chain *chain, const struct guest_iovec **ret_iov);
-unsigned virtq_chain_writable_iov(struct virtq_chain *chain, const struct guest_iovec **ret_iov);
+static inline unsigned virtq_chain_writable_iov(struct virtq_chain *chain, const struct guest_iovec **ret_iov)
+{
+    if (chain->write_offset != 0 || chain->tail_bytes == 0 || chain->tail_offset != 0 || chain->writable_bytes == 0)
+        return virtq_chain_writable_iov_cold(chain, ret_iov);
+    chain->writable_bytes = 0;
+    chain->writable_given = true;
+    *ret_iov = &chain->iov[chain->write_piece];
+    return (unsigned)(chain->tail_piece - chain->write_piece);
+}
 
 /* A port filled @bytes of what virtq_chain_writable_iov gave: count them as written. */
 void virtq_chain_wrote(struct virtq_chain *chain, uint32_t bytes);

@@ -109,6 +109,14 @@ static void store_device_event(const struct virtqueue *queue, uint32_t position,
     virtq_mark_ring(queue, queue->config.used_log_address, 0, sizeof(struct vring_packed_event));
 }
 
+/* We wrote the descriptor at @position: after the store, or a log that is read in between loses it. */
+static void mark_desc(const struct virtqueue *queue, uint32_t position)
+{
+    if (queue->log != NULL)
+        virtq_mark_ring(queue, queue->config.desc_address, (uint64_t)position * sizeof(struct vring_packed_desc),
+                        sizeof(struct vring_packed_desc));
+}
+
 /* ---- taking ---- */
 
 /* @position and its mark, @count places further on. */
@@ -410,10 +418,8 @@ static void packed_push(struct virtqueue *queue, struct virtq_chain **chains, un
             queue->first_rest = rest;
         } else {
             shared_store_le64(&queue->ring[position].length, rest);
+            mark_desc(queue, position);
         }
-        if (queue->log != NULL)
-            virtq_mark_ring(queue, queue->config.desc_address, (uint64_t)position * sizeof(struct vring_packed_desc),
-                            sizeof(struct vring_packed_desc));
         queue->next_used = (uint16_t)step_on(queue, position, chain->ring_count, &queue->used_mark);
         queue->unshown += chain->ring_count;
         queue->unshown_chains++;
@@ -432,6 +438,7 @@ static void show(struct virtqueue *queue)
     if (queue->inflight != NULL)
         virtq_inflight_packed_show_begin(queue);
     shared_store_le64_release(&queue->ring[queue->first_unshown].length, queue->first_rest);
+    mark_desc(queue, queue->first_unshown);
     if (queue->inflight != NULL)
         virtq_inflight_packed_show_end(queue, queue->unshown_chains);
     queue->unsignalled += queue->unshown;
@@ -504,7 +511,10 @@ static bool packed_kicks_on(struct virtqueue *queue)
     }
     queue->kicks_on = true;
     full_barrier(); /* the wish must be seen before we look a last time */
-    return is_available(queue, position, mark);
+    if (!is_available(queue, position, mark))
+        return false;
+    queue->armed_valid = false; /* that place is past: a kick for those behind it must be asked for anew */
+    return true;
 }
 
 static void packed_kicks_off(struct virtqueue *queue)
@@ -528,6 +538,25 @@ static bool packed_fresh(const struct virtqueue *queue)
 }
 
 /* ---- life ---- */
+
+/*
+ * A predecessor that died may have given back descriptors behind one that it did not come to show. Nobody sees them
+ * yet, but the driver would, as soon as we give back the one before: they are made available again, as the driver had
+ * them.
+ */
+static void take_back_unshown(struct virtqueue *queue)
+{
+    uint32_t position = queue->next_used;
+    uint16_t mark = queue->used_mark;
+    for (uint32_t left = queue->held; left > 0; left--) {
+        uint16_t *flags = &queue->ring[position].flags;
+        if ((shared_load_le16(flags) & PACKED_MARKS) == mark) {
+            shared_store_le16(flags, avail_mark(mark != 0));
+            mark_desc(queue, position);
+        }
+        position = step_on(queue, position, 1, &mark);
+    }
+}
 
 static int packed_begin(struct virtqueue *queue)
 {
@@ -555,6 +584,7 @@ static int packed_begin(struct virtqueue *queue)
         int r = virtq_inflight_packed_begin(queue);
         if (r < 0)
             return r;
+        take_back_unshown(queue);
     }
     queue->signalled_valid = false;
     queue->armed_valid = false;

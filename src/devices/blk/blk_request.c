@@ -63,7 +63,7 @@ static bool limits_take(struct blk_turn *turn, uint64_t ios, uint64_t bytes)
 }
 
 /* May a request of @ios operations that move @bytes start now? */
-static int admit(struct blk_turn *turn, unsigned ios, uint64_t bytes)
+static inline int admit(struct blk_turn *turn, unsigned ios, uint64_t bytes)
 {
     if (ios > BLK_BATCH_MAX - turn->batch->count)
         return BLK_NO_ROOM;

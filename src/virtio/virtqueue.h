@@ -218,7 +218,7 @@ struct virtqueue {
     uint16_t armed_event;    /* the event that stands in the ring: an index; packed: position and wrap counter */
     uint16_t avail_mark;     /* packed: the AVAIL and USED bits of a descriptor to take on this lap */
     uint16_t used_mark;      /* packed: and of one to give back */
-    uint16_t put_back;       /* packed: descriptors from next_avail on that were seen, and put back */
+    uint16_t seen;           /* packed: places from next_avail on that were looked at and are left in the ring */
     uint16_t first_unshown;  /* packed: position of the first descriptor that was given back and not shown */
     uint64_t first_rest;     /* packed: its length, id and flags, which make the batch visible */
     uint32_t held;           /* packed: descriptors taken and not given back */

@@ -417,8 +417,8 @@ static void kicks(bool on)
             continue;
         }
         bool came = virtqueue_kicks_on(&world->queue);
-        ASSERT(came || !unseen || world->kicked); /* what nobody has looked at must be told, here or by a kick */
-        ASSERT(!came || model.popped < model.shown);
+        ASSERT(came || !unseen || world->kicked);    /* what nobody has looked at must be told, here or by a kick */
+        ASSERT(!came || model.looked < model.shown); /* once */
         came_anywhere = came_anywhere || came;
     }
     if (!on) {

@@ -262,8 +262,8 @@ static inline void pass(struct virtqueue *queue, uint32_t count)
 {
     queue->held += count;
     queue->next_avail = (uint16_t)step_on(queue, queue->next_avail, count, &queue->avail_mark);
-    if (queue->put_back > 0)
-        queue->put_back -= (uint16_t)u32_min(queue->put_back, count);
+    if (queue->seen > 0)
+        queue->seen -= (uint16_t)u32_min(queue->seen, count);
 }
 
 /* A chain of any kind, or what is wrong with it. Errors as for virtq_build_add, with nothing taken. */
@@ -399,7 +399,7 @@ static void packed_unpop(struct virtqueue *queue, const struct virtq_chain *chai
     }
     queue->held -= count;
     queue->next_avail = (uint16_t)step_back(queue, queue->next_avail, count, &queue->avail_mark);
-    queue->put_back = (uint16_t)(queue->put_back + count);
+    queue->seen = (uint16_t)(queue->seen + count);
     if (queue->inflight != NULL)
         virtq_inflight_packed_unpop(queue, chain->record);
 }
@@ -485,7 +485,21 @@ static bool packed_shown(const struct virtqueue *queue)
 static uint32_t fresh_position(const struct virtqueue *queue, uint16_t *ret_mark)
 {
     *ret_mark = queue->avail_mark;
-    return step_on(queue, queue->next_avail, queue->put_back, ret_mark);
+    return step_on(queue, queue->next_avail, queue->seen, ret_mark);
+}
+
+/*
+ * Is anything available from @position on, which no pop has looked at? It counts as looked at from now on, so that this
+ * is said once: whoever does not pop it has it to remember.
+ */
+static bool note_seen(struct virtqueue *queue, uint32_t position, uint16_t mark)
+{
+    uint32_t left = queue->config.size - queue->held - u32_min(queue->seen, queue->config.size - queue->held);
+    uint32_t count = 0;
+    for (; count < left && is_available(queue, position, mark); count++)
+        position = step_on(queue, position, 1, &mark);
+    queue->seen = (uint16_t)(queue->seen + count);
+    return count > 0;
 }
 
 static bool packed_kicks_on(struct virtqueue *queue)
@@ -511,10 +525,7 @@ static bool packed_kicks_on(struct virtqueue *queue)
     }
     queue->kicks_on = true;
     full_barrier(); /* the wish must be seen before we look a last time */
-    if (!is_available(queue, position, mark))
-        return false;
-    queue->armed_valid = false; /* that place is past: a kick for those behind it must be asked for anew */
-    return true;
+    return note_seen(queue, position, mark);
 }
 
 static void packed_kicks_off(struct virtqueue *queue)
@@ -576,7 +587,7 @@ static int packed_begin(struct virtqueue *queue)
     queue->avail_mark = avail_mark(avail_wrap);
     queue->used_mark = used_mark(used_wrap);
     queue->held = avail_wrap == used_wrap ? avail - used : size - used + avail;
-    queue->put_back = 0;
+    queue->seen = 0;
     queue->unshown = 0;
     queue->unshown_chains = 0;
     queue->unsignalled = 0;

@@ -1,256 +1,330 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * One measurement of any vhost-user disk: reads of one size, so many in flight, for so many seconds, and what they cost
- * the back end in processor time. The answer is one JSON object on standard output; script/bench compares several.
+ * One measurement of any vhost-user disk: requests of one kind and size, so many in flight, for so many seconds, and
+ * what they cost the back end in processor time. With --ceiling the other side is a copy loop in this process: what
+ * the driver can do at best. The answer is one JSON object on standard output; script/bench compares several.
  *
- * The driver is the tests' own: it refills the ring as soon as requests come back, kicks only when the device asks
- * for it, and either sleeps on the call line (--wait=event) or looks at the used ring (--wait=poll).
+ * The driver is the tests' own (fake_driver, vhost_user_client). Each queue has a thread; the first one's is the main
+ * thread, which also reads the back end's clocks, right before and after its own measured time.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
-#include <getopt.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <time.h>
 
+#include "bench_ceiling.h"
+#include "bench_options.h"
+#include "bench_queue.h"
 #include "devices/blk/virtio_blk.h"
 #include "vhost_user_client.h"
 
 #define GUEST_BASE UINT64_C(0x100000000)
-#define RING_OFFSET 0x10000
-#define HEADERS_OFFSET 0x100000
-#define STATUSES_OFFSET 0x200000
-#define DATA_OFFSET 0x400000
-#define DEPTH_MAX 256
-#define REQUEST_BYTES_MAX (1u << 20)
-#define TIMEOUT_MS 30000
-/* The clock is looked at once in so many turns of the loop. */
-#define TURNS_PER_LOOK 64
 
-struct bench_options {
-    const char *socket_path;
-    pid_t pid;
-    unsigned depth;
-    unsigned request_bytes;
-    double seconds;
-    bool poll;
-};
-
-struct bench_result {
-    uint64_t requests;
-    uint64_t kicks;
-    uint64_t waits;
-    uint64_t elapsed_ns;
+struct bench {
+    struct bench_options options;
+    struct vhost_user_client client;
+    struct bench_ceiling ceiling;
+    struct bench_queue *queues; /* [options.queues], allocated */
+    uint64_t start_ns;          /* of the warm-up */
+    /* of the back end, in the first queue's measured time */
     uint64_t backend_cpu_ns;
-    uint64_t driver_cpu_ns;
+    uint64_t backend_wakes;
 };
+
+static_assert(BENCH_QUEUES_MAX <= CLIENT_QUEUES_MAX, "the client has a place for each queue");
 
 static uint64_t clock_ns(clockid_t clock)
 {
     struct timespec now;
     if (clock_gettime(clock, &now) < 0)
-        return 0;
+        bench_die("the processor clock", -errno);
     return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-static _Noreturn void die(const char *what, int error)
+static _Noreturn void lacks(const char *what)
 {
-    fprintf(stderr, "vhost_bench: %s: %s\n", what, strerror(-error));
-    exit(EXIT_FAILURE);
+    fprintf(stderr, "vhost_bench: the back end %s\n", what);
+    exit(BENCH_EXIT_LACKS);
 }
 
-/* Reads of different places, so that no cache in between makes them one. */
-static void write_header(struct vhost_user_client *client, unsigned slot, uint32_t request_bytes)
+/* How often the thread whose status is at @path has gone to sleep. */
+static uint64_t sleeps_of(const char *path)
 {
-    uint8_t *header = client->memory.host + HEADERS_OFFSET + (size_t)slot * sizeof(struct virtio_blk_header);
-    put_le32(header, VIRTIO_BLK_T_IN);
-    put_le32(header + 4, 0);
-    put_le64(header + 8, (uint64_t)slot * request_bytes / VIRTIO_BLK_SECTOR_BYTES);
-}
-
-static void add_request(struct vhost_user_client *client, const struct bench_options *options, unsigned slot)
-{
-    const struct fake_piece pieces[] = {
-        {GUEST_BASE + HEADERS_OFFSET + (uint64_t)slot * sizeof(struct virtio_blk_header), 16, false},
-        {GUEST_BASE + DATA_OFFSET + (uint64_t)slot * options->request_bytes, options->request_bytes, true},
-        {GUEST_BASE + STATUSES_OFFSET + slot, 1, true},
-    };
-    if (fake_driver_add(client->queues[0].driver, pieces, ARRAY_SIZE(pieces)) < 0)
-        die("the ring is full", -ENOSPC);
-}
-
-static void connect_and_start(struct vhost_user_client *client, const struct bench_options *options)
-{
-    uint64_t bytes = DATA_OFFSET + (uint64_t)options->depth * options->request_bytes;
-    int r = client_init(client, GUEST_BASE, bytes, TIMEOUT_MS);
-    if (r < 0)
-        die("guest memory", r);
-    r = client_connect(client, options->socket_path);
-    if (r < 0)
-        die(options->socket_path, r);
-    r = client_negotiate(
-        client, VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC | VHOST_USER_F_PROTOCOL_FEATURES,
-        VHOST_USER_PROTOCOL_F_CONFIG | VHOST_USER_PROTOCOL_F_REPLY_ACK | VHOST_USER_PROTOCOL_F_MQ);
-    if (r < 0)
-        die("negotiation", r);
-    r = client_share_memory(client);
-    if (r == 0)
-        r = client_start_queue(client, 0, GUEST_BASE + RING_OFFSET, 1024);
-    if (r < 0)
-        die("start of the queue", r);
-    for (unsigned slot = 0; slot < options->depth; slot++)
-        write_header(client, slot, options->request_bytes);
-}
-
-/*
- * The slot of each request is found by its head: chains of three descriptors are taken and freed in the same threes,
- * but not in order.
- */
-static unsigned slot_of_head[VRING_SIZE_MAX];
-
-static void refill(struct vhost_user_client *client, const struct bench_options *options, unsigned slot)
-{
-    unsigned head = client->queues[0].driver->free_head;
-    slot_of_head[head] = slot;
-    add_request(client, options, slot);
-}
-
-static unsigned take_completions(struct vhost_user_client *client, const struct bench_options *options)
-{
-    unsigned slots[DEPTH_MAX], count = 0;
-    uint32_t head, length;
-    while (count < options->depth && fake_driver_get(client->queues[0].driver, &head, &length)) {
-        unsigned slot = slot_of_head[head];
-        if (length != options->request_bytes + 1 || client->memory.host[STATUSES_OFFSET + slot] != VIRTIO_BLK_S_OK)
-            die("a read failed", -EIO);
-        slots[count++] = slot;
+    FILE *file = fopen(path, "re");
+    unsigned long long count = 0;
+    char line[256];
+    if (file == NULL)
+        return 0; /* the thread has ended */
+    while (fgets(line, sizeof(line), file) != NULL) {
+        if (sscanf(line, "voluntary_ctxt_switches: %llu", &count) == 1)
+            break;
     }
-    for (unsigned i = 0; i < count; i++)
-        refill(client, options, slots[i]);
+    fclose(file);
     return count;
 }
 
-static void show(struct vhost_user_client *client, struct bench_result *result)
+/* How often threads of process @pid have gone to sleep: each wake ends in that. */
+static uint64_t count_wakes(pid_t pid)
 {
-    if (!fake_driver_show(client->queues[0].driver))
-        return;
-    result->kicks++;
-    int r = client_kick(client, 0);
-    if (r < 0)
-        die("kick", r);
-}
-
-static void run_until(struct vhost_user_client *client, const struct bench_options *options, uint64_t deadline_ns,
-                      struct bench_result *result)
-{
-    struct fake_driver *driver = client->queues[0].driver;
-    for (unsigned turn = 0;; turn++) {
-        unsigned count = take_completions(client, options);
-        result->requests += count;
-        if (count > 0)
-            show(client, result);
-        if ((turn % TURNS_PER_LOOK == 0 || !options->poll) && clock_ns(CLOCK_MONOTONIC) >= deadline_ns)
-            return;
-        if (count > 0 || options->poll || fake_driver_interrupts_on(driver))
+    char path[64 + 256];
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    DIR *folder = opendir(path);
+    if (folder == NULL)
+        bench_die(path, -errno);
+    uint64_t total = 0;
+    for (struct dirent *entry; (entry = readdir(folder)) != NULL;) {
+        if (entry->d_name[0] == '.')
             continue;
-        result->waits++;
-        int r = client_wait_call(client, 0);
+        snprintf(path, sizeof(path), "/proc/%d/task/%s/status", (int)pid, entry->d_name);
+        total += sleeps_of(path);
+    }
+    closedir(folder);
+    return total;
+}
+
+static void negotiate(struct bench *bench)
+{
+    const struct bench_options *options = &bench->options;
+    struct vhost_user_client *client = &bench->client;
+    uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VIRTIO_F_INDIRECT_DESC | VIRTIO_BLK_F_RO |
+                        VHOST_USER_F_PROTOCOL_FEATURES;
+    if (options->packed)
+        features |= VIRTIO_F_RING_PACKED;
+    if (options->queues > 1)
+        features |= VIRTIO_BLK_F_MQ;
+    int r = client_negotiate(client, features,
+                             VHOST_USER_PROTOCOL_F_CONFIG | VHOST_USER_PROTOCOL_F_REPLY_ACK | VHOST_USER_PROTOCOL_F_MQ);
+    if (r < 0)
+        bench_die("negotiation", r);
+    if (options->packed && (client->features & VIRTIO_F_RING_PACKED) == 0)
+        lacks("does not offer packed rings");
+    if (bench_op_writes(options->op) && (client->features & VIRTIO_BLK_F_RO) != 0)
+        lacks("offers a read-only disk");
+    if (options->queues == 1)
+        return;
+    struct vhost_user_message answer = {0};
+    if ((client->protocol_features & VHOST_USER_PROTOCOL_F_MQ) != 0) {
+        r = client_call(client, VHOST_USER_GET_QUEUE_NUM, NULL, 0, &answer);
         if (r < 0)
-            die("no request came back", r);
-        fake_driver_interrupts_off(driver);
+            bench_die("the number of queues", r);
+    }
+    if (answer.payload.u64 < options->queues)
+        lacks("has fewer queues");
+}
+
+static void connect_backend(struct bench *bench)
+{
+    struct vhost_user_client *client = &bench->client;
+    if (kill(bench->options.pid, 0) < 0 && errno == ESRCH)
+        bench_die("the process that --pid names", -ESRCH);
+    int r = client_connect(client, bench->options.socket_path);
+    if (r < 0)
+        bench_die(bench->options.socket_path, r);
+    negotiate(bench);
+    r = client_share_memory(client);
+    if (r < 0)
+        bench_die("the sharing of memory", r);
+}
+
+/* A ring and lines for queue @index, as client_start_queue makes them, with nobody to tell. */
+static void make_ring(struct bench *bench, unsigned index, uint64_t base)
+{
+    struct vhost_user_client_queue *queue = &bench->client.queues[index];
+    queue->driver = malloc(sizeof(*queue->driver));
+    queue->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    queue->call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (queue->driver == NULL || queue->kick < 0 || queue->call < 0)
+        bench_die("a queue", -errno);
+    fake_driver_init(queue->driver, &bench->client.memory, base + BENCH_RING_OFFSET, bench_ring_size(&bench->options),
+                     true);
+    bench->ceiling.queues[index] = (struct bench_ceiling_queue){.driver = queue->driver, .call = queue->call};
+}
+
+static void start(struct bench *bench)
+{
+    const struct bench_options *options = &bench->options;
+    struct vhost_user_client *client = &bench->client;
+    uint64_t queue_bytes = bench_queue_bytes(options);
+    int r = client_init(client, GUEST_BASE, options->queues * queue_bytes, BENCH_TIMEOUT_MS);
+    if (r < 0)
+        bench_die("guest memory", r);
+    if (!options->ceiling)
+        connect_backend(bench);
+    bench->queues = calloc(options->queues, sizeof(*bench->queues));
+    if (bench->queues == NULL)
+        bench_die("queues", -ENOMEM);
+    for (unsigned i = 0; i < options->queues; i++) {
+        uint64_t base = GUEST_BASE + i * queue_bytes;
+        if (options->ceiling)
+            make_ring(bench, i, base);
+        else
+            r = client_start_queue(client, i, base + BENCH_RING_OFFSET, bench_ring_size(options));
+        if (r < 0)
+            bench_die("start of a queue", r);
+        bench_queue_init(&bench->queues[i], options, i, client->queues[i].driver, &client->memory, base);
+        bench->queues[i].kick = client->queues[i].kick;
+        bench->queues[i].call = client->queues[i].call;
+    }
+    if (options->ceiling) {
+        bench->ceiling.queue_count = options->queues;
+        r = bench_ceiling_start(&bench->ceiling, options);
+        if (r < 0)
+            bench_die("the copy loop", r);
     }
 }
 
-static struct bench_result measure(struct vhost_user_client *client, const struct bench_options *options)
+static void bind_driver(const struct bench_options *options, unsigned index)
 {
-    struct bench_result warm_up = {0}, result = {0};
-    clockid_t backend;
-    int r = clock_getcpuclockid(options->pid, &backend);
-    if (r != 0)
-        die("the back end's processor clock", -r);
-    for (unsigned slot = 0; slot < options->depth; slot++)
-        refill(client, options, slot);
-    fake_driver_interrupts_off(client->queues[0].driver);
-    show(client, &warm_up);
-    run_until(client, options, clock_ns(CLOCK_MONOTONIC) + (uint64_t)(options->seconds * 1e8), &warm_up);
-    uint64_t began_ns = clock_ns(CLOCK_MONOTONIC);
-    uint64_t backend_ns = clock_ns(backend), driver_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-    run_until(client, options, began_ns + (uint64_t)(options->seconds * 1e9), &result);
-    result.elapsed_ns = clock_ns(CLOCK_MONOTONIC) - began_ns;
-    result.backend_cpu_ns = clock_ns(backend) - backend_ns;
-    result.driver_cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - driver_ns;
-    return result;
+    if (options->processor_count == 0)
+        return;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((unsigned)options->processors[index % options->processor_count], &set);
+    if (sched_setaffinity(0, sizeof(set), &set) < 0)
+        bench_die("a processor for the driver", -errno);
 }
 
-static unsigned number(const char *text, unsigned min, unsigned max)
+static clockid_t backend_clock(const struct bench *bench)
 {
-    char *end;
-    unsigned long value = strtoul(text, &end, 10);
-    if (*text == '\0' || *end != '\0' || value < min || value > max) {
-        fprintf(stderr, "vhost_bench: %s is no number from %u to %u\n", text, min, max);
-        exit(2);
-    }
-    return (unsigned)value;
+    if (bench->options.ceiling)
+        return bench->ceiling.cpu;
+    clockid_t clock;
+    int error = clock_getcpuclockid(bench->options.pid, &clock);
+    if (error != 0)
+        bench_die("the back end's processor clock", -error);
+    return clock;
 }
 
-static struct bench_options parse(int argc, char **argv)
+/* Warm up, then measure, queue @index on this thread. */
+static void drive(struct bench *bench, unsigned index)
 {
-    static const struct option names[] = {
-        {"socket-path", required_argument, NULL, 's'},
-        {"pid", required_argument, NULL, 'p'},
-        {"depth", required_argument, NULL, 'd'},
-        {"request-bytes", required_argument, NULL, 'b'},
-        {"seconds", required_argument, NULL, 't'},
-        {"wait", required_argument, NULL, 'w'},
-        {NULL, 0, NULL, 0},
-    };
-    struct bench_options options = {.depth = 32, .request_bytes = 4096, .seconds = 1};
-    for (int name; (name = getopt_long(argc, argv, "", names, NULL)) != -1;) {
-        switch (name) {
-        case 's':
-            options.socket_path = optarg;
-            break;
-        case 'p':
-            options.pid = (pid_t)number(optarg, 1, INT32_MAX);
-            break;
-        case 'd':
-            options.depth = number(optarg, 1, DEPTH_MAX);
-            break;
-        case 'b':
-            options.request_bytes = number(optarg, 512, REQUEST_BYTES_MAX);
-            break;
-        case 't':
-            options.seconds = number(optarg, 1, 3600);
-            break;
-        case 'w':
-            options.poll = strcmp(optarg, "poll") == 0;
-            break;
-        default:
-            exit(2);
-        }
+    const struct bench_options *options = &bench->options;
+    struct bench_queue *queue = &bench->queues[index];
+    bool counts_backend = index == 0, counts_wakes = counts_backend && !options->ceiling;
+    clockid_t backend = backend_clock(bench);
+    uint64_t measured_ns = bench->start_ns + (uint64_t)(options->warm_up_seconds * 1e9);
+
+    bind_driver(options, index);
+    prctl(PR_SET_TIMERSLACK, 1UL, 0UL, 0UL, 0UL); /* gaps are to be as long as was asked */
+    bench_queue_run(queue, measured_ns);
+    bench_queue_forget(queue);
+    uint64_t wakes = counts_wakes ? count_wakes(options->pid) : 0;
+    uint64_t began_ns = bench_clock_ns();
+    uint64_t backend_ns = counts_backend ? clock_ns(backend) : 0;
+    uint64_t driver_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+    bench_queue_run(queue, began_ns + (uint64_t)(options->seconds * 1e9));
+    queue->counts.driver_cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID) - driver_ns;
+    if (counts_backend)
+        bench->backend_cpu_ns = clock_ns(backend) - backend_ns;
+    queue->counts.elapsed_ns = bench_clock_ns() - began_ns;
+    if (counts_wakes)
+        bench->backend_wakes = count_wakes(options->pid) - wakes;
+}
+
+struct drive_argument {
+    struct bench *bench;
+    unsigned index;
+};
+
+static void *drive_thread(void *argument)
+{
+    const struct drive_argument *of = argument;
+    drive(of->bench, of->index);
+    return NULL;
+}
+
+static void drive_all(struct bench *bench)
+{
+    struct drive_argument arguments[BENCH_QUEUES_MAX];
+    pthread_t threads[BENCH_QUEUES_MAX];
+    bench->start_ns = bench_clock_ns();
+    for (unsigned i = 1; i < bench->options.queues; i++) {
+        arguments[i] = (struct drive_argument){bench, i};
+        int error = pthread_create(&threads[i], NULL, drive_thread, &arguments[i]);
+        if (error != 0)
+            bench_die("a thread for a queue", -error);
     }
-    if (options.socket_path == NULL || options.pid == 0) {
-        fprintf(stderr, "usage: vhost_bench --socket-path=PATH --pid=PID [--depth=32] [--request-bytes=4096] "
-                        "[--seconds=1] [--wait=event|poll]\n");
-        exit(2);
+    drive(bench, 0);
+    for (unsigned i = 1; i < bench->options.queues; i++)
+        pthread_join(threads[i], NULL);
+}
+
+static double per(double requests, uint64_t count)
+{
+    return count > 0 ? requests / (double)count : 0;
+}
+
+static void print_latency(const struct bench_histogram *histogram)
+{
+    static const struct {
+        const char *name;
+        double part;
+    } percentiles[] = {{"p50", 0.5}, {"p99", 0.99}, {"p999", 0.999}};
+    for (unsigned i = 0; i < ARRAY_SIZE(percentiles); i++) {
+        printf("\"latency_ns_%s\":", percentiles[i].name);
+        if (histogram->total == 0)
+            printf("null,");
+        else
+            printf("%llu,", (unsigned long long)bench_histogram_percentile(histogram, percentiles[i].part));
     }
-    return options;
+    printf("\"latency_samples\":%llu,", (unsigned long long)histogram->total);
+}
+
+static void print_asked(const struct bench_options *options)
+{
+    printf("\"target\":\"%s\",\"ring\":\"%s\",\"wait\":\"%s\",\"depth\":%u,\"burst\":%u,\"queues\":%u,\"op\":\"%s\",",
+           options->ceiling ? "ceiling" : "backend", options->packed ? "packed" : "split",
+           options->poll ? "poll" : "event", options->depth, options->burst, options->queues,
+           bench_op_name(options->op));
+    printf("\"request_bytes\":%u,\"disk_bytes\":%llu,\"gap_ns\":%llu}\n", options->request_bytes,
+           (unsigned long long)options->disk_bytes, (unsigned long long)options->gap_ns);
+}
+
+static void print(const struct bench *bench)
+{
+    struct bench_histogram *histogram = &bench->queues[0].histogram;
+    struct bench_counts sum = {0};
+    double iops = 0;
+    for (unsigned i = 0; i < bench->options.queues; i++) {
+        const struct bench_counts *counts = &bench->queues[i].counts;
+        sum.requests += counts->requests;
+        sum.kicks += counts->kicks;
+        sum.waits += counts->waits;
+        sum.driver_cpu_ns += counts->driver_cpu_ns;
+        iops += (double)counts->requests * 1e9 / (double)counts->elapsed_ns;
+        if (i > 0)
+            bench_histogram_merge(histogram, &bench->queues[i].histogram);
+    }
+    if (sum.requests == 0)
+        bench_die("no request came back in the measured time", -EIO);
+    /* The back end's time is of the first queue's span; the other queues' spans differ from it by microseconds. */
+    double seconds = (double)bench->queues[0].counts.elapsed_ns / 1e9, requests = (double)sum.requests;
+    printf("{\"requests\":%llu,\"seconds\":%.6f,\"iops\":%.0f,\"backend_cpu_ns_per_request\":%.2f,"
+           "\"driver_cpu_ns_per_request\":%.2f,\"requests_per_kick\":%.2f,\"requests_per_wait\":%.2f,",
+           (unsigned long long)sum.requests, seconds, iops, (double)bench->backend_cpu_ns / (iops * seconds),
+           (double)sum.driver_cpu_ns / requests, per(requests, sum.kicks), per(requests, sum.waits));
+    print_latency(histogram);
+    printf("\"backend_wakes\":%llu,", (unsigned long long)bench->backend_wakes);
+    print_asked(&bench->options);
 }
 
 int main(int argc, char **argv)
 {
-    struct bench_options options = parse(argc, argv);
-    struct vhost_user_client client;
-    connect_and_start(&client, &options);
-    struct bench_result result = measure(&client, &options);
-    client_done(&client);
-    double seconds = (double)result.elapsed_ns / 1e9, requests = (double)result.requests;
-    if (result.requests == 0)
-        die("no request came back", -EIO);
-    printf("{\"requests\":%llu,\"seconds\":%.6f,\"iops\":%.0f,\"backend_cpu_ns_per_request\":%.1f,"
-           "\"driver_cpu_ns_per_request\":%.1f,\"requests_per_kick\":%.2f,\"requests_per_wait\":%.2f}\n",
-           (unsigned long long)result.requests, seconds, requests / seconds, (double)result.backend_cpu_ns / requests,
-           (double)result.driver_cpu_ns / requests, result.kicks > 0 ? requests / (double)result.kicks : 0,
-           result.waits > 0 ? requests / (double)result.waits : 0);
+    static struct bench bench;
+    bench.options = bench_options_parse(argc, argv);
+    start(&bench);
+    drive_all(&bench);
+    if (bench.options.ceiling)
+        bench_ceiling_stop(&bench.ceiling);
+    client_done(&bench.client);
+    print(&bench);
+    free(bench.queues);
     return EXIT_SUCCESS;
 }

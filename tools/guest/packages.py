@@ -261,7 +261,8 @@ def _after_damage(path, problem):
     return Unavailable(f'what was cached in {path} was damaged and has to be fetched again, which fails: {problem}')
 
 
-def _unpack(apt, packages, directory, closed):
+def unpack(apt, packages, directory, closed):
+    """Unpack @packages, with all they depend on where @closed, into @directory, which is inside the cache."""
     # apt's own state is shared by the kinds of sets, so it has a lock of its own.
     with (locked(os.path.join(cache_root(), 'apt', '.lock')),
           tempfile.TemporaryDirectory(prefix='.debs-', dir=os.path.dirname(directory)) as debs):
@@ -281,7 +282,7 @@ def package_set(kind, packages, suite=None, closed=True):
 
     def make(directory):
         say(f'fetching {" ".join(packages)} of Debian {suite or release()}, once, into {cache_root()}')
-        _unpack(Apt(None if suite == release() else suite), packages, directory, closed)
+        unpack(Apt(None if suite == release() else suite), packages, directory, closed)
 
     return publish(kind, key, make)
 
@@ -320,7 +321,7 @@ def _fetch_kernel():
 
     def make(directory):
         say(f'fetching {real}, once, into {cache_root()}')
-        _unpack(apt, [real], directory, closed=False)
+        unpack(apt, [real], directory, closed=False)
 
     return publish('kernel', f'{real}_{apt.version(real)}_{architecture()}', make)
 

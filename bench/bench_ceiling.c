@@ -16,9 +16,18 @@
 /* "No kick" of the event index holds for 65535 entries (2.7.10); it is said again well before. */
 #define REARM_EVERY 16384
 
+static void write_call(const struct bench_ceiling_queue *queue)
+{
+    uint64_t one = 1;
+    ssize_t written = write(queue->call, &one, sizeof(one));
+    ASSERT(written == (ssize_t)sizeof(one));
+}
+
 static void no_kicks(const struct fake_driver *driver, uint16_t next)
 {
-    if (driver->event_idx)
+    if (driver->packed)
+        shared_store_le32(driver->device_event, (uint32_t)VRING_PACKED_EVENT_DISABLE << 16);
+    else if (driver->event_idx)
         shared_store_le16(&driver->used->ring[driver->size], (uint16_t)(next - 1));
     else
         shared_store_le16(&driver->used->flags, VRING_USED_F_NO_NOTIFY);
@@ -37,12 +46,55 @@ static void call(struct bench_ceiling_queue *queue)
     } else if ((shared_load_le16(&driver->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT) != 0) {
         return;
     }
-    uint64_t one = 1;
-    ssize_t written = write(queue->call, &one, sizeof(one));
-    ASSERT(written == (ssize_t)sizeof(one));
+    write_call(queue);
 }
 
-/* Hand back what is there. */
+/*
+ * Packed: hand back what is there, in place. The first used entry of a batch is shown last, as the first available one
+ * was. A call is made whenever one is not forbidden: the driver asks only when it is about to sleep.
+ */
+static void copy_packed(struct bench_ceiling_queue *queue, bool calls)
+{
+    const struct fake_driver *driver = queue->driver;
+    struct vring_packed_desc *first = &driver->ring[queue->next];
+    uint16_t marks = VRING_PACKED_DESC_F_AVAIL | VRING_PACKED_DESC_F_USED;
+    uint16_t first_mark = queue->avail_mark == VRING_PACKED_DESC_F_AVAIL ? marks : 0;
+    bool any = false;
+    for (;;) {
+        struct vring_packed_desc *used = &driver->ring[queue->next];
+        uint16_t used_mark = queue->avail_mark == VRING_PACKED_DESC_F_AVAIL ? marks : 0;
+        uint16_t flags = shared_load_le16_acquire(&used->flags);
+        if ((flags & marks) != queue->avail_mark)
+            break;
+        uint16_t id;
+        for (;;) {
+            const struct vring_packed_desc *last = &driver->ring[queue->next];
+            flags = shared_load_le16(&last->flags);
+            id = last->id;
+            if (++queue->next == driver->size) {
+                queue->next = 0;
+                queue->avail_mark ^= marks;
+            }
+            if ((flags & VRING_DESC_F_NEXT) == 0)
+                break;
+        }
+        used->id = id;
+        used->length = 0;
+        if (any)
+            shared_store_le16_release(&used->flags, used_mark);
+        any = true;
+    }
+    if (!any)
+        return;
+    shared_store_le16_release(&first->flags, first_mark);
+    if (!calls)
+        return;
+    full_barrier();
+    if ((shared_load_le32(driver->driver_event) >> 16 & 3) != VRING_PACKED_EVENT_DISABLE)
+        write_call(queue);
+}
+
+/* Split: hand back what is there. */
 static void copy_split(struct bench_ceiling_queue *queue, bool calls)
 {
     const struct fake_driver *driver = queue->driver;
@@ -67,8 +119,13 @@ static void *copy_loop(void *argument)
 {
     struct bench_ceiling *ceiling = argument;
     while (!atomic_load_explicit(&ceiling->stop, memory_order_relaxed)) {
-        for (unsigned i = 0; i < ceiling->queue_count; i++)
-            copy_split(&ceiling->queues[i], ceiling->calls);
+        for (unsigned i = 0; i < ceiling->queue_count; i++) {
+            struct bench_ceiling_queue *queue = &ceiling->queues[i];
+            if (queue->driver->packed)
+                copy_packed(queue, ceiling->calls);
+            else
+                copy_split(queue, ceiling->calls);
+        }
     }
     return NULL;
 }
@@ -85,8 +142,10 @@ int bench_ceiling_start(struct bench_ceiling *ceiling, const struct bench_option
     }
     ceiling->calls = !options->poll;
     atomic_init(&ceiling->stop, false);
-    for (unsigned i = 0; i < ceiling->queue_count; i++)
+    for (unsigned i = 0; i < ceiling->queue_count; i++) {
+        ceiling->queues[i].avail_mark = VRING_PACKED_DESC_F_AVAIL; /* 2.8.1: the first lap */
         no_kicks(ceiling->queues[i].driver, 0);
+    }
     int error = pthread_create(&ceiling->thread, &attributes, copy_loop, ceiling);
     pthread_attr_destroy(&attributes);
     if (error != 0)

@@ -16,8 +16,9 @@
 struct bench_ceiling_queue {
     struct fake_driver *driver; /* borrowed, for where the ring is */
     int call;                   /* eventfd, borrowed */
-    uint16_t next;              /* in the available and in the used ring */
+    uint16_t next;              /* in the available and in the used ring; packed: position */
     uint16_t called;            /* next, when the driver was last asked whether it wants a call */
+    uint16_t avail_mark;        /* packed: the flags that say available on this lap */
 };
 
 struct bench_ceiling {

@@ -71,7 +71,10 @@ uint64_t bench_queue_bytes(const struct bench_options *options);
 void bench_queue_init(struct bench_queue *queue, const struct bench_options *options, unsigned index,
                       struct fake_driver *driver, const struct fake_memory *memory, uint64_t base);
 
-/* Drive until the monotonic clock says @deadline_ns; the first time with nothing in flight. */
+/*
+ * Drive until the monotonic clock says @deadline_ns and something has been counted; the first time with nothing in
+ * flight.
+ */
 void bench_queue_run(struct bench_queue *queue, uint64_t deadline_ns);
 
 /* Forget what has been counted so far. */

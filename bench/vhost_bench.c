@@ -137,13 +137,14 @@ static void connect_backend(struct bench *bench)
 static void make_ring(struct bench *bench, unsigned index, uint64_t base)
 {
     struct vhost_user_client_queue *queue = &bench->client.queues[index];
+    uint64_t features = VIRTIO_F_EVENT_IDX | (bench->options.packed ? VIRTIO_F_RING_PACKED : 0);
     queue->driver = malloc(sizeof(*queue->driver));
     queue->kick = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     queue->call = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (queue->driver == NULL || queue->kick < 0 || queue->call < 0)
         bench_die("a queue", -errno);
     fake_driver_init(queue->driver, &bench->client.memory, base + BENCH_RING_OFFSET, bench_ring_size(&bench->options),
-                     true);
+                     features);
     bench->ceiling.queues[index] = (struct bench_ceiling_queue){.driver = queue->driver, .call = queue->call};
 }
 

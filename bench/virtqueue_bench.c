@@ -87,7 +87,8 @@ static void done(struct virtqueue_bench *bench)
 static void start(struct virtqueue_bench *bench)
 {
     uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC;
-    fake_driver_init(&bench->driver, &bench->host, RING_ADDRESS, RING_SIZE, false);
+    features |= bench->packed ? VIRTIO_F_RING_PACKED : 0;
+    fake_driver_init(&bench->driver, &bench->host, RING_ADDRESS, RING_SIZE, features);
     struct virtqueue_config config = fake_driver_config(&bench->driver, features);
     int r = virtqueue_start(&bench->queue, &config, &bench->memory, NULL, NULL);
     ASSERT(r == 0);

@@ -27,6 +27,7 @@ test   libclang-rt-dev          run-time of the sanitizers and of libFuzzer
 test   qemu-utils               image locks are tried against QEMU's own
 test   llvm                     readable sanitizer reports
 cover  gcovr                    line coverage
+count  valgrind                 counts instructions
 smoke  qemu-system-x86          boots the kernel-less smoke image
 guest  $guest_qemu          runs the guest, and is its vhost-user front end
 bench  qemu-system-common       qemu-storage-daemon, the peer that is measured beside us

@@ -58,6 +58,10 @@ build_options()
     case $1 in
     gcc) printf '%s\n' -Dtests=enabled -Dprograms=enabled -During=enabled ;;
     clang) printf '%s\n' -Dtests=enabled -Dprograms=enabled -During=enabled -Dsmoke=false ;;
+    # As released: its instructions are counted.
+    instructions)
+        printf '%s\n' --buildtype=release -Dtests=disabled -Dprograms=disabled -During=enabled -Dsmoke=false
+        ;;
     # What packagers may leave out: that it builds is all there is to see.
     least) printf '%s\n' -Dtests=disabled -Dprograms=enabled -During=disabled -Dsmoke=false -Dbench=false ;;
     asan)
@@ -265,6 +269,17 @@ suites_release()
     collect release "$1" "build/meson-logs/$1.json" "$logs/release-$1.log"
 }
 
+# What a request costs, in instructions of the release's code.
+job_instructions()
+{
+    local folder=build-test/instructions/bench
+    # A compiler's options that somebody has exported would make it other code.
+    unset CFLAGS CPPFLAGS LDFLAGS
+    build instructions instructions || return
+    check instructions "a request costs what is recorded" bench/count-instructions "$folder/instructions"
+    tap instructions planted bench/count_instructions_test.py "$folder/instructions" "$folder/instructions_planted"
+}
+
 job_lint()
 {
     local name
@@ -338,6 +353,7 @@ packages_of()
     smoke) if [ "$(uname -m)" = x86_64 ]; then echo build test smoke; else echo build test; fi ;;
     clang | sanitizers | fuzz) echo build test ;;
     coverage) echo build test cover ;;
+    instructions) echo build count ;;
     cross) [ "$(uname -m)" = aarch64 ] || echo build test cross ;;
     lint) echo build test lint ;;
     guest) echo build test guest ;;

@@ -35,6 +35,7 @@ static void move_ring(uint16_t base)
 {
     rig.driver.next_avail = base;
     rig.driver.next_used = base;
+    rig.driver.seen_used = base;
     fake_driver_set_avail_index(&rig.driver, base);
     rig.driver.used->index = cpu_to_le16(base);
 }

@@ -134,17 +134,19 @@ int fake_driver_add(struct fake_driver *driver, const struct fake_piece *pieces,
     if (driver->packed)
         return fake_driver_packed_add(driver, pieces, count);
 
-    uint16_t head = take_descriptor(driver);
+    /* The first @count of the free list, as they are linked already: a chain is given back in the same order. */
+    uint16_t head = driver->free_head;
     uint16_t index = head;
     for (unsigned i = 0; i < count; i++) {
-        uint16_t next = i + 1 < count ? take_descriptor(driver) : 0;
+        ASSERT(index < driver->size);
+        uint16_t next = driver->free_next[index];
+        bool last = i + 1 == count;
         write_desc(&driver->desc[index], pieces[i].address, pieces[i].length, fake_driver_piece_flags(pieces, i, count),
-                   next);
-        if (i + 1 < count) {
-            driver->free_next[index] = next;
-            index = next;
-        }
+                   last ? 0 : next);
+        index = next;
     }
+    driver->free_head = index;
+    driver->free_count = (uint16_t)(driver->free_count - count);
     driver->chain_length[head] = (uint16_t)count;
     fake_driver_offer(driver, head);
     return head;
@@ -198,7 +200,10 @@ bool fake_driver_get(struct fake_driver *driver, uint32_t *ret_head, uint32_t *r
 {
     if (driver->packed)
         return fake_driver_packed_get(driver, ret_head, ret_length);
-    if (shared_load_le16_acquire(&driver->used->index) == driver->next_used)
+    /* The index is in a line that the device writes: it is looked at when all that it said has been taken. */
+    if (driver->seen_used == driver->next_used)
+        driver->seen_used = shared_load_le16_acquire(&driver->used->index);
+    if (driver->seen_used == driver->next_used)
         return false;
 
     const struct vring_used_element *element = &driver->used->ring[driver->next_used & (driver->size - 1)];

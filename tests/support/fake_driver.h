@@ -40,6 +40,7 @@ struct fake_driver {
     uint16_t next_avail;  /* our index of the available ring; packed: the next position to write */
     uint16_t shown_avail; /* what the device can see */
     uint16_t next_used;   /* what we have taken from the used ring; packed: the next position to look at */
+    uint16_t seen_used;   /* the device's index as last read */
     /* packed */
     struct vring_packed_desc *ring;
     struct vring_packed_event *driver_event, *device_event;

@@ -37,7 +37,6 @@
 /* "No interrupt" of the event index holds for 32768 entries (2.7.7); it is said again well before. */
 #define REARM_EVERY 8192
 #define RING_SIZE_MIN 256
-#define DESCRIPTORS_PER_REQUEST 3
 #define STATUS_NONE 0xff
 #define PAGE_BYTES 4096
 
@@ -57,7 +56,7 @@ uint64_t bench_clock_ns(void)
 uint32_t bench_ring_size(const struct bench_options *options)
 {
     uint32_t size = RING_SIZE_MIN;
-    while (size < options->depth * DESCRIPTORS_PER_REQUEST)
+    while (size < options->depth * BENCH_PIECES)
         size *= 2;
     return size;
 }
@@ -65,29 +64,6 @@ uint32_t bench_ring_size(const struct bench_options *options)
 uint64_t bench_queue_bytes(const struct bench_options *options)
 {
     return align_up(BENCH_DATA_OFFSET + (uint64_t)options->depth * options->request_bytes, PAGE_BYTES);
-}
-
-void bench_queue_init(struct bench_queue *queue, const struct bench_options *options, unsigned index,
-                      struct fake_driver *driver, const struct fake_memory *memory, uint64_t base)
-{
-    uint64_t blocks = options->disk_bytes / options->request_bytes / options->queues;
-    memset(queue, 0, sizeof(*queue));
-    queue->options = options;
-    queue->driver = driver;
-    queue->slots_address = base + BENCH_SLOTS_OFFSET;
-    queue->data_address = base + BENCH_DATA_OFFSET;
-    queue->slots = (void *)(memory->host + (queue->slots_address - memory->guest_base));
-    queue->status_checked = !options->ceiling;
-    queue->first_block = index * blocks;
-    queue->block_count = blocks;
-    queue->random = index + 1;
-    queue->rearm_left = REARM_EVERY;
-    queue->sample_every = options->gap_ns > 0 || (options->depth == 1 && !options->poll) ? 1 : SAMPLE_RARELY;
-    queue->sample_left = 1;
-    for (unsigned slot = 0; slot < options->depth; slot++)
-        queue->idle[slot] = (uint16_t)slot;
-    queue->idle_count = options->depth;
-    fake_driver_interrupts_off(driver);
 }
 
 void bench_queue_forget(struct bench_queue *queue)
@@ -115,22 +91,51 @@ static uint64_t next_offset(struct bench_queue *queue)
     return (queue->first_block + block) * queue->options->request_bytes;
 }
 
-static void add_request(struct bench_queue *queue, unsigned slot)
+/* What of a slot's request is the same each time. */
+static void prepare(struct bench_queue *queue, unsigned slot)
 {
     const struct bench_options *options = queue->options;
     bool writes = bench_op_writes(options->op);
-    uint64_t slot_address = queue->slots_address + slot * sizeof(struct bench_slot);
-    const struct fake_piece pieces[DESCRIPTORS_PER_REQUEST] = {
-        {slot_address, sizeof(queue->slots->header), false},
-        {queue->data_address + (uint64_t)slot * options->request_bytes, options->request_bytes, !writes},
-        {slot_address + offsetof(struct bench_slot, status), 1, true},
-    };
-    uint8_t *header = queue->slots[slot].header;
-    put_le32(header, writes ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN);
-    put_le32(header + 4, 0);
-    put_le64(header + 8, next_offset(queue) / VIRTIO_BLK_SECTOR_BYTES);
+    uint64_t address = queue->slots_address + slot * sizeof(struct bench_slot);
+    uint64_t data = queue->data_address + (uint64_t)slot * options->request_bytes;
+    struct fake_piece *pieces = queue->pieces[slot];
+    pieces[0] = (struct fake_piece){address, sizeof(queue->slots->header), false};
+    pieces[1] = (struct fake_piece){data, options->request_bytes, !writes};
+    pieces[2] = (struct fake_piece){address + offsetof(struct bench_slot, status), 1, true};
+    put_le32(queue->slots[slot].header, writes ? VIRTIO_BLK_T_OUT : VIRTIO_BLK_T_IN);
+    put_le32(queue->slots[slot].header + 4, 0);
+}
+
+void bench_queue_init(struct bench_queue *queue, const struct bench_options *options, unsigned index,
+                      struct fake_driver *driver, const struct fake_memory *memory, uint64_t base)
+{
+    uint64_t blocks = options->disk_bytes / options->request_bytes / options->queues;
+    memset(queue, 0, sizeof(*queue));
+    queue->options = options;
+    queue->driver = driver;
+    queue->slots_address = base + BENCH_SLOTS_OFFSET;
+    queue->data_address = base + BENCH_DATA_OFFSET;
+    queue->slots = (void *)(memory->host + (queue->slots_address - memory->guest_base));
+    queue->status_checked = !options->ceiling;
+    queue->first_block = index * blocks;
+    queue->block_count = blocks;
+    queue->random = index + 1;
+    queue->rearm_left = REARM_EVERY;
+    queue->sample_every = options->gap_ns > 0 || (options->depth == 1 && !options->poll) ? 1 : SAMPLE_RARELY;
+    queue->sample_left = 1;
+    for (unsigned slot = 0; slot < options->depth; slot++) {
+        prepare(queue, slot);
+        queue->idle[slot] = (uint16_t)slot;
+    }
+    queue->idle_count = options->depth;
+    fake_driver_interrupts_off(driver);
+}
+
+static void add_request(struct bench_queue *queue, unsigned slot)
+{
+    put_le64(queue->slots[slot].header + 8, next_offset(queue) / VIRTIO_BLK_SECTOR_BYTES);
     queue->slots[slot].status = STATUS_NONE;
-    int head = fake_driver_add(queue->driver, pieces, ARRAY_SIZE(pieces));
+    int head = fake_driver_add(queue->driver, queue->pieces[slot], BENCH_PIECES);
     if (head < 0)
         bench_die("the ring is full", -ENOSPC);
     queue->slot_of_head[head] = (uint16_t)slot;

@@ -25,6 +25,9 @@ struct bench_slot {
     uint8_t status;
 };
 
+/* Header, data, status. */
+#define BENCH_PIECES 3
+
 struct bench_counts {
     uint64_t requests;
     uint64_t kicks;
@@ -41,6 +44,7 @@ struct bench_queue {
     uint64_t data_address;
     int kick, call;      /* eventfds, borrowed */
     bool status_checked; /* a copy loop writes none */
+    struct fake_piece pieces[BENCH_DEPTH_MAX][BENCH_PIECES];
     /* which place of the disk is next */
     uint64_t first_block, block_count, next_block;
     uint64_t random;

@@ -84,8 +84,10 @@ static void copy_packed(struct bench_ceiling_queue *queue, bool calls)
             shared_store_le16_release(&used->flags, used_mark);
         any = true;
     }
-    if (!any)
+    if (!any) {
+        cpu_relax();
         return;
+    }
     shared_store_le16_release(&first->flags, first_mark);
     if (!calls)
         return;
@@ -101,8 +103,10 @@ static void copy_split(struct bench_ceiling_queue *queue, bool calls)
     uint16_t mask = (uint16_t)(driver->size - 1);
     uint16_t shown = shared_load_le16_acquire(&driver->avail->index);
     uint16_t first = queue->next;
-    if (shown == first)
+    if (shown == first) {
+        cpu_relax();
         return;
+    }
     for (uint16_t next = first; next != shown; next++) {
         uint16_t head = le16_to_cpu(driver->avail->ring[next & mask]);
         driver->used->ring[next & mask] = (struct vring_used_element){.id = cpu_to_le32(head)};

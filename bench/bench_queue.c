@@ -239,8 +239,10 @@ static void wait_call(struct bench_queue *queue, uint64_t until_ns)
 static void rest(struct bench_queue *queue)
 {
     const struct bench_options *options = queue->options;
-    if (options->poll)
+    if (options->poll) {
+        cpu_relax();
         return;
+    }
     bool waiting = queue->idle_count > 0; /* for the end of a gap */
     if (waiting && options->gap_ns < SPIN_BELOW_NS)
         return;

@@ -18,6 +18,7 @@ struct bench_ceiling_queue {
     int call;                   /* eventfd, borrowed */
     uint16_t next;              /* in the available and in the used ring; packed: position */
     uint16_t called;            /* next, when the driver was last asked whether it wants a call */
+    uint16_t looks;             /* that found something, but no batch */
     uint16_t avail_mark;        /* packed: the flags that say available on this lap */
 };
 
@@ -25,7 +26,8 @@ struct bench_ceiling {
     pthread_t thread;
     clockid_t cpu; /* the thread's */
     atomic_bool stop;
-    bool calls; /* the driver may sleep */
+    bool calls;     /* the driver may sleep */
+    unsigned batch; /* handed back at a time, if that many are to be had */
     unsigned queue_count;
     struct bench_ceiling_queue queues[BENCH_QUEUES_MAX];
 };

@@ -16,7 +16,7 @@
 
 static const char usage[] =
     "usage: vhost_bench --socket-path=PATH --pid=PID [OPTION...]    measure the back end at PATH, process PID\n"
-    "       vhost_bench --ceiling [--ceiling-processor=N] [OPTION...]    measure the driver itself\n"
+    "       vhost_bench --ceiling [--ceiling-processor=N] [--ceiling-batch=1] [OPTION...]    the driver itself\n"
     "  --ring=split|packed  --wait=event|poll  --depth=32  --burst=N  --queues=1  --processors=N,N,...\n"
     "  --op=read|write|randread|randwrite  --request-bytes=4096  --disk-bytes=1073741824  --gap-ns=0\n"
     "  --seconds=1  --warm-up-seconds=0.1\n";
@@ -105,6 +105,8 @@ static void check(const struct bench_options *options)
         wrong("--request-bytes=%u: not a multiple of %d", options->request_bytes, SECTOR_BYTES);
     if (options->disk_bytes / options->queues < options->request_bytes)
         wrong("--disk-bytes=%llu: less than one request for each queue", (unsigned long long)options->disk_bytes);
+    if (options->ceiling_batch > options->depth)
+        wrong("--ceiling-batch=%u: more than the depth of %u", options->ceiling_batch, options->depth);
     if (options->burst > options->depth)
         wrong("--burst=%u: more than the depth of %u", options->burst, options->depth);
 }
@@ -114,6 +116,7 @@ enum option_name {
     OPTION_PID,
     OPTION_CEILING,
     OPTION_CEILING_PROCESSOR,
+    OPTION_CEILING_BATCH,
     OPTION_PROCESSORS,
     OPTION_RING,
     OPTION_WAIT,
@@ -143,6 +146,9 @@ static void take(struct bench_options *options, enum option_name option, const c
         break;
     case OPTION_CEILING_PROCESSOR:
         options->ceiling_processor = processor(name, text);
+        break;
+    case OPTION_CEILING_BATCH:
+        options->ceiling_batch = (unsigned)number(name, text, 1, BENCH_DEPTH_MAX);
         break;
     case OPTION_PROCESSORS:
         processors(options, name, text);
@@ -190,6 +196,7 @@ struct bench_options bench_options_parse(int argc, char **argv)
         [OPTION_PID] = {"pid", required_argument, NULL, 0},
         [OPTION_CEILING] = {"ceiling", no_argument, NULL, 0},
         [OPTION_CEILING_PROCESSOR] = {"ceiling-processor", required_argument, NULL, 0},
+        [OPTION_CEILING_BATCH] = {"ceiling-batch", required_argument, NULL, 0},
         [OPTION_PROCESSORS] = {"processors", required_argument, NULL, 0},
         [OPTION_RING] = {"ring", required_argument, NULL, 0},
         [OPTION_WAIT] = {"wait", required_argument, NULL, 0},
@@ -206,6 +213,7 @@ struct bench_options bench_options_parse(int argc, char **argv)
     };
     struct bench_options options = {
         .ceiling_processor = -1,
+        .ceiling_batch = 1,
         .depth = 32,
         .queues = 1,
         .request_bytes = 4096,

@@ -22,8 +22,9 @@ enum bench_op { BENCH_READ, BENCH_WRITE, BENCH_RANDREAD, BENCH_RANDWRITE };
 struct bench_options {
     const char *socket_path; /* NULL with ceiling */
     pid_t pid;
-    bool ceiling;          /* the other side is a copy loop in this process */
-    int ceiling_processor; /* -1: wherever */
+    bool ceiling;           /* the other side is a copy loop in this process */
+    int ceiling_processor;  /* -1: wherever */
+    unsigned ceiling_batch; /* requests that the copy loop waits for */
     int processors[BENCH_QUEUES_MAX];
     unsigned processor_count; /* 0: wherever */
     bool packed;

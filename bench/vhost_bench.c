@@ -284,8 +284,8 @@ static void print_asked(const struct bench_options *options)
            options->ceiling ? "ceiling" : "backend", options->packed ? "packed" : "split",
            options->poll ? "poll" : "event", options->depth, options->burst, options->queues,
            bench_op_name(options->op));
-    printf("\"request_bytes\":%u,\"disk_bytes\":%llu,\"gap_ns\":%llu}\n", options->request_bytes,
-           (unsigned long long)options->disk_bytes, (unsigned long long)options->gap_ns);
+    printf("\"request_bytes\":%u,\"disk_bytes\":%llu,\"gap_ns\":%llu,\"ceiling_batch\":%u}\n", options->request_bytes,
+           (unsigned long long)options->disk_bytes, (unsigned long long)options->gap_ns, options->ceiling_batch);
 }
 
 static void print(const struct bench *bench)

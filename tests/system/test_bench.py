@@ -69,7 +69,8 @@ class WrongUse(BenchCase):
 
     def test_numbers_that_are_none_or_out_of_range(self):
         for argument in ('--depth=0', '--depth=257', '--depth=', '--depth=-1', '--depth=1x', '--queues=0',
-                         '--queues=65', '--request-bytes=511', '--request-bytes=1048577', '--gap-ns=-1',
+                         '--queues=65', '--ceiling-batch=0', '--request-bytes=511', '--request-bytes=1048577',
+                         '--gap-ns=-1',
                          '--disk-bytes=18446744073709551616', '--seconds=0', '--seconds=nan', '--seconds=1s',
                          '--pid=0', '--ceiling-processor=-1', '--processors=0,x'):
             with self.subTest(argument):
@@ -83,6 +84,7 @@ class WrongUse(BenchCase):
     def test_numbers_that_do_not_go_together(self):
         self.refuses(2, ['multiple of 512'], '--ceiling', '--request-bytes=513')
         self.refuses(2, ['more than the depth'], '--ceiling', '--depth=4', '--burst=5')
+        self.refuses(2, ['more than the depth'], '--ceiling', '--depth=4', '--ceiling-batch=5')
         self.refuses(2, ['less than one request'], '--ceiling', '--queues=2', '--disk-bytes=4096')
 
 
@@ -121,6 +123,12 @@ class Ceiling(BenchCase):
                     figures = self.measures('--ceiling', f'--ring={ring}', f'--wait={wait}')
                     self.assertEqual((figures['target'], figures['ring'], figures['wait']), ('ceiling', ring, wait))
                     self.assertEqual(figures['backend_wakes'], 0)
+
+    def test_a_copy_loop_that_waits_for_a_batch_does_not_wait_for_ever(self):
+        for ring in ('split', 'packed'):
+            for more in ([], ['--burst=4', '--gap-ns=1000'], ['--wait=poll', '--burst=5']):
+                with self.subTest(f'{ring} {more}'):
+                    self.measures('--ceiling', f'--ring={ring}', '--depth=8', '--ceiling-batch=8', *more)
 
     def test_the_copy_loop_serves_several_queues(self):
         for ring in ('split', 'packed'):

@@ -32,6 +32,7 @@ struct virtqueue_bench {
     struct fake_memory host;
     struct fake_driver driver;
     struct virtq_arena arena;
+    void *arena_block; /* owned */
     struct virtqueue queue;
     struct virtq_chain *chains[PER];
     unsigned chain_count;
@@ -70,6 +71,7 @@ static void init(struct virtqueue_bench *bench, bool packed)
     if (block == NULL)
         die("the arena");
     memset(block, 0, arena_bytes);
+    bench->arena_block = block;
     bench->packed = packed;
     bench->host = (struct fake_memory){.guest_base = 0, .size = MEMORY_BYTES, .host = host};
     guest_memory_init(&bench->memory, NULL);
@@ -80,7 +82,7 @@ static void init(struct virtqueue_bench *bench, bool packed)
 
 static void done(struct virtqueue_bench *bench)
 {
-    free(bench->arena.chains); /* the first thing in its block */
+    free(bench->arena_block);
     munmap(bench->host.host, MEMORY_BYTES);
 }
 
@@ -189,10 +191,19 @@ static void print_one(const struct workload *workload, struct bench_rounds *roun
         printf("%-10s %8.1f ns for %d, %.1f to %.1f\n", workload->name, median, PER, min, max);
 }
 
-static void usage(void)
+static _Noreturn void usage(void)
 {
     fprintf(stderr, "usage: virtqueue_bench [--ring=split|packed] [--rounds=%d] [--json]\n", ROUNDS_DEFAULT);
     exit(2);
+}
+
+static unsigned long number(const char *text)
+{
+    char *end;
+    unsigned long value = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != '\0')
+        usage();
+    return value;
 }
 
 int main(int argc, char **argv)
@@ -211,7 +222,7 @@ int main(int argc, char **argv)
         if (name == 'r' && (strcmp(optarg, "split") == 0 || strcmp(optarg, "packed") == 0))
             packed = optarg[0] == 'p';
         else if (name == 'n')
-            round_count = strtoul(optarg, NULL, 10);
+            round_count = number(optarg);
         else if (name == 'j')
             json = true;
         else

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause
-"""The bench's driver: what it refuses, that it drives our disk and its own copy loop, and what it says about that. No
-test here depends on a speed.
+"""The bench's programs: what they refuse, that the driver drives our disk and its own copy loop, that the virtqueue is
+timed, and what they say about that. No test here depends on a speed.
 
-  test_bench.py PROGRAM VHOST_BENCH
+  test_bench.py PROGRAM VHOST_BENCH VIRTQUEUE_BENCH
 """
 import json
 import os
@@ -17,11 +17,12 @@ ALWAYS = ('requests', 'seconds', 'iops', 'driver_cpu_ns_per_request')
 
 
 class BenchCase(Case):
-    """A test of the driver, which the command line names after the program."""
+    """A test of the driver, or of another bench, which the command line names after the program."""
+    place = 2
 
     def bench(self, *arguments):
-        return subprocess.run([sys.argv[2], *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                              timeout=TIMEOUT_S, check=False)
+        return subprocess.run([sys.argv[self.place], *arguments], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, timeout=TIMEOUT_S, check=False)
 
     def refuses(self, status, words, *arguments):
         done = self.bench(*arguments)
@@ -168,6 +169,28 @@ class Disk(BenchCase):
                 # Each of the two places takes a new request once in a gap at most.
                 self.assertLessEqual(figures['requests'], 2 * (figures['seconds'] * 1e9 / gap_ns + 1))
                 self.assertEqual(figures['latency_samples'], figures['requests'])
+
+
+class Virtqueue(BenchCase):
+    """The virtqueue alone."""
+    place = 3
+
+    def test_what_is_no_option_of_the_virtqueue_bench(self):
+        for argument in ('--ring=round', '--rounds=0', '--rounds=1001', '--rounds=1x', '--rounds=', 'again', '--what'):
+            with self.subTest(argument):
+                self.refuses(2, ['usage: virtqueue_bench'], argument)
+
+    def test_four_workloads_are_timed_on_either_ring(self):
+        for ring in ('split', 'packed'):
+            with self.subTest(ring):
+                done = self.bench(f'--ring={ring}', '--rounds=2', '--json')
+                self.assertEqual((done.returncode, done.stderr), (0, ''), done)
+                figures = json.loads(done.stdout)
+                self.assertEqual((figures['ring'], figures['per'], figures['rounds']), (ring, 128, 2))
+                self.assertEqual(sorted(figures['workloads']), ['chains', 'indirect', 'one_chain', 'used'])
+                for figure in figures['workloads'].values():
+                    self.assertLessEqual(figure['min'], figure['ns'])
+                    self.assertLessEqual(figure['ns'], figure['max'])
 
 
 if __name__ == '__main__':

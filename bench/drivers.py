@@ -68,6 +68,11 @@ def _json(text, what):
         raise Failed(f'{what} answered what is no JSON: {text.strip()[:80]}') from None
 
 
+def answer_of(command, processors, seconds):
+    """The JSON that a command prints."""
+    return _json(_run(command, processors, seconds), os.path.basename(command[0]))
+
+
 # ---- our own driver
 
 class VhostBench:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 
 import backends
+import breakdown
 import drivers
 import idle
 import plots
@@ -25,41 +26,43 @@ import works
 HERE = os.path.dirname(os.path.abspath(__file__))
 ALONE = {'virtqueue': works.virtqueue, 'idle': idle.idle}
 QUICK_ROUNDS, QUICK_SECONDS = 2, 0.15
-ROUNDS, SECONDS = 5, 0.5
+ROUNDS, SECONDS = 5, 0.4
 COUNTED = {1: 'blk-split-32', 16: 'blk-split-32-16-queues', 64: 'blk-split-32-64-queues'}
 
 
 def count_instructions(session):
     """instructions a request with 1, 16 and 64 queues, counted by callgrind"""
-    program = os.path.join(HERE, 'count-instructions')
-    if not os.path.exists(program):
-        session.missing.append('instructions a request: bench/count-instructions is not in this tree')
+    counted = os.path.join(session.programs.build, 'bench', 'instructions')
+    if not os.path.exists(counted):
+        session.missing.append('instructions a request: bench/instructions is not built')
         return None
-    session.say('instructions: callgrind')
-    done = subprocess.run([program, session.programs.build], stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          check=False)
-    counts = instructions_in(done.stdout)
-    if not counts:
-        # Its exit status says whether the counts are those that the tree promises, which is another question.
-        lines = (done.stderr or done.stdout).strip().splitlines()
-        session.missing.append(f'instructions a request: {lines[-1] if lines else "count-instructions says nothing"}')
+    counts = {}
+    for queues, name in COUNTED.items():
+        session.say(f'instructions: {name}')
+        done = subprocess.run([os.path.join(HERE, 'count-instructions'), counted, '--print', f'--workload={name}'],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        count = instructions_in(done.stdout, name)
+        if done.returncode != 0 or count is None:
+            said = (done.stderr or done.stdout).strip().splitlines()
+            session.missing.append(f'instructions a request, {name}: {said[-1] if said else "nothing was printed"}')
+            continue
+        counts[queues] = count
     return counts or None
 
 
-def instructions_in(text):
-    """{queues: instructions} of lines with the name of a workload and, behind it, a number."""
-    found = {}
+def instructions_in(text, name):
+    """The number behind @name on the line that has it as a word."""
     for line in text.splitlines():
-        words = line.replace(':', ' ').split()
-        for queues, name in COUNTED.items():
-            if name in words:
-                numbers = [word for word in words[words.index(name) + 1:] if re.fullmatch(r'\d+(\.\d+)?', word)]
-                if numbers:
-                    found[queues] = float(numbers[0])
-    return found
+        words = line.split()
+        if name in words[:-1]:
+            return float(words[words.index(name) + 1])
+    return None
 
 
-WORKS = {**works.TABLES, **ALONE, 'instructions': count_instructions}
+WORKS = {**works.TABLES, **ALONE, 'instructions': count_instructions, 'breakdown': breakdown.breakdown}
+# Only when named: it takes its time, and nobody needs it twice a day.
+ONLY_NAMED = ('breakdown',)
+NOT_QUICK = ('burst', 'queues', 'libblkio')
 
 
 class Say:
@@ -111,7 +114,8 @@ def parse(arguments):
     options.disk = options.disk or options.programs
     options.is_whole = not options.works and not options.curves
     if options.is_whole:
-        options.works = [name for name in WORKS if not options.quick or name not in ('burst', 'queues', 'libblkio')]
+        options.works = [name for name in WORKS if name not in ONLY_NAMED and
+                         (not options.quick or name not in NOT_QUICK)]
     return options
 
 
@@ -140,7 +144,7 @@ def measure_all(session, options, say):
         results[name] = WORKS[name](session)
         if results[name]:
             show(say, {'virtqueue': lambda rows: tables.virtqueue(rows, works.WORKLOADS), 'idle': tables.idle,
-                       'instructions': tables.instructions}[name](results[name]))
+                       'instructions': tables.instructions, 'breakdown': list}[name](results[name]))
     if options.curves:
         results['curves'] = works.curves(session)
         show(say, tables.curves(results['curves']))
@@ -155,8 +159,9 @@ def finish(session, options, results, machine):
     lines = tables.summary(shown) if shown else []
     if session.missing:
         lines += ['', 'Not measured', *(f'  {problem}' for problem in dict.fromkeys(session.missing))]
-    lines += ['', f'Medians of {options.rounds} rounds of {options.seconds:g} s; the spread is (largest - smallest) / '
-              'median.', session.quiet.sentence()]
+    if session.quiet.measured:
+        lines += ['', f'Medians of {options.rounds} rounds of {options.seconds:g} s; the spread is (largest - '
+                  'smallest) / median.', session.quiet.sentence()]
     print('\n'.join(lines), flush=True)
     results.update(machine=machine, rounds=options.rounds, seconds=options.seconds, missing=session.missing,
                    quiet=session.quiet.as_json())

@@ -33,6 +33,7 @@ guest  $guest_qemu          runs the guest, and is its vhost-user front end
 bench  qemu-system-common       qemu-storage-daemon on Debian 12, the peer that is measured beside us
 bench  qemu-utils               qemu-storage-daemon on Debian 13
 bench  fio                      what the same file gives without a ring in between
+bench  strace                   counts system calls
 bench  valgrind                 counts instructions (callgrind) and memory accesses (lackey)
 lint   clang-format             form of the C sources
 lint   clang-tidy               static analysis

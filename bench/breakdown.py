@@ -23,7 +23,7 @@ import threading
 import backends
 import drivers
 
-SHORT_S, LONG_S, TRACE_S, CALLS_S = 0.3, 2.0, 6.0, 2.0
+SHORT_S, LONG_S, TRACE_S, CALLS_S = 0.3, 2.0, 8.0, 2.0
 STOP_TIMEOUT_S = 120
 LINE_BYTES = 64
 # Requests whose lines are counted together: as many as are in flight.
@@ -32,7 +32,7 @@ MAPS_S = 0.05
 # In the name of a mapping: memory that a front end shares.
 GUEST = '/memfd:'
 # Of a trace: how many requests are looked at, after how many that warm up.
-TRACED, TRACED_AFTER = 320, 128
+TRACED, TRACED_AFTER = 256, 64
 # Functions of which exactly one call belongs to one request, the first that the program has.
 ONCE_A_REQUEST = ('blk_request_start', 'virtqueue_pop')
 # Of x86-64, then of arm64.
@@ -351,9 +351,10 @@ def memory_table(found, mapped, program):
     return lines + [f'Code: {code:.0f} lines in all, {code * LINE_BYTES / 1024:.1f} KiB.', '']
 
 
+# Shown all at once, so that each run has the same bursts.
 CASES = [  # title, driver's options, memory as well
-    ('split ring, depth 32', {'ring': 'split', 'depth': 32, 'wait': 'event'}, True),
-    ('packed ring, depth 32', {'ring': 'packed', 'depth': 32, 'wait': 'event'}, True),
+    ('split ring, depth 32', {'ring': 'split', 'depth': 32, 'burst': 32, 'wait': 'event'}, True),
+    ('packed ring, depth 32', {'ring': 'packed', 'depth': 32, 'burst': 32, 'wait': 'event'}, True),
     ('split ring, depth 1', {'ring': 'split', 'depth': 1, 'wait': 'event'}, False),
 ]
 

@@ -299,6 +299,15 @@ class Plots(unittest.TestCase):
         self.assertEqual(plots.colour('qemu 9, aio=native', 'peer', peers), plots.colour('qemu 9', 'peer', peers))
         self.assertNotEqual(plots.colour('qemu 7', 'peer', peers), plots.colour('qemu 9', 'peer', peers))
 
+    def test_a_plot_of_marked_rows_warns_and_one_of_a_quiet_machine_does_not(self):
+        for marked in (0, 1):
+            rows = [row('backplane', 'ours', 5, marked=marked, latency_ns_p50=3)]
+            one = results_with('null', 'here', rows)['tables'][0]
+            self.assertEqual(plots.BUSY in self.texts(plots.table(one)), bool(marked))
+            one['variants'][0]['gap_ns'] = 1000
+            curves = plots.curves(one['variants'])
+            self.assertEqual(plots.BUSY in self.texts(curves['polling-latency.svg']), bool(marked))
+
     def test_curves_have_a_line_for_each_mode(self):
         variants = [{'name': str(gap), 'gap_ns': gap, 'ceilings': {}, 'rows': [
             row(name, 'ours', 1000, 2000.0, latency_ns_p50=gap + 500) for name in

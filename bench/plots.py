@@ -10,6 +10,7 @@ MODE_COLOURS = {'backplane': 'blue', 'backplane, packed': 'sky', 'backplane --po
 KIND_COLOURS = {'ceiling': 'grey', 'limit': 'green'}
 PEER_COLOURS = ('orange', 'vermilion')
 WHISKERS = 'Bars: medians. Whiskers: the lowest and the highest round. Each panel has a scale of its own.'
+BUSY = 'The machine was too busy in some of these measurements: not to be believed.'
 
 
 def colour(name, kind, peers):
@@ -22,6 +23,12 @@ def colour(name, kind, peers):
 def peers_of(variants):
     return list(dict.fromkeys(row['name'].split(',')[0] for variant in variants for row in variant['rows']
                               if row['kind'] == 'peer'))
+
+
+def warning(variants):
+    """What a plot says of itself when one of its rows is marked."""
+    marked = any(row.get('marked') for variant in variants for row in (*variant['rows'], *variant['ceilings'].values()))
+    return BUSY if marked else ''
 
 
 def extremes(row, key):
@@ -44,7 +51,8 @@ def table(one):
     if not panels:
         return None
     return svg.bars(one['title'], ('requests a second (more is better)',
-                                   'processor time a request, ns (less is better)'), panels, WHISKERS)
+                                   'processor time a request, ns (less is better)'), panels, WHISKERS,
+                    warning(one['variants']))
 
 
 def virtqueue(rows, workloads):
@@ -72,7 +80,8 @@ def curve(variants, title, y_title, value):
             series.append(svg.Line(shown, points, colour(name, kind, peers)))
     if not series:
         return None
-    return svg.lines(title, 'pause between an answer and the next request, microseconds', y_title, series, 'none')
+    return svg.lines(title, 'pause between an answer and the next request, microseconds', y_title, series, 'none',
+                     warning(variants))
 
 
 def latency_us(row):

@@ -18,6 +18,8 @@ sys.path.insert(0, os.path.join(HERE, '..', 'tests', 'system'))
 import tap  # noqa: E402
 
 TIMEOUT_S = 200
+# All that a machine with too much else to do may keep from a row.
+TOO_BUSY = 'no request came back in the measured time'
 
 
 class Run(unittest.TestCase):
@@ -37,10 +39,11 @@ class Run(unittest.TestCase):
         self.assertEqual(results['rounds'], 1)
         variants = results['tables'][0]['variants']
         self.assertGreaterEqual(len(variants), 1)
+        rows = [row for variant in variants for row in variant['rows']]
+        for row in rows:
+            self.assertTrue('lacks' in row or row.get('iops', 0) > 0 or TOO_BUSY in row.get('failed', ''), row)
+        self.assertTrue(any(row['name'] == 'backplane' and 'iops' in row for row in rows), rows)
         for variant in variants:
-            for row in variant['rows']:
-                self.assertTrue('lacks' in row or row['iops'] > 0, row)
-            self.assertIn('iops', next(row for row in variant['rows'] if row['name'] == 'backplane'))
             self.assertIn(variant['name'], done.stdout)
         self.assertIn('null, depth 32, polled', done.stdout)
         self.assertRegex(done.stdout.splitlines()[-2], r'quiet in all|TOO BUSY in')

@@ -94,7 +94,7 @@ def _panel_side(x, y, panel, side, height):
     return parts + [stroke(x, y, x, y + height, INK)]
 
 
-def bars(title, sides, panels, note=''):
+def bars(title, sides, panels, note='', warning=''):
     """@panels of horizontal bars, {'name', 'bars'}; each of @sides (titles of the values) is a column of plots."""
     longest = max((len(bar.name) for panel in panels for bar in panel['bars']), default=0)
     left = MARGIN + longest * CHAR_PX + 10
@@ -113,15 +113,16 @@ def bars(title, sides, panels, note=''):
         for side in range(len(sides)):
             parts += _panel_side(left + side * column, y, panel, side, height)
         y += height + PANEL_GAP
-    if note:
-        parts.append(text(MARGIN, y - 12, note, 11, colour='#555555'))
-        y += 10
+    for words, colour in ((note, '#555555'), (warning, COLOURS['vermilion'])):
+        if words:
+            parts.append(text(MARGIN, y - 12, words, 11, colour=colour))
+            y += 16
     return document(width, y, parts, title)
 
 
 # ---- lines
 
-LINE_LEFT, LINE_TOP, LINE_WIDTH, LINE_HEIGHT, LINE_BOTTOM = 84, 52, 560, 320, 56
+LINE_LEFT, LINE_TOP, LINE_WIDTH, LINE_HEIGHT, LINE_BOTTOM = 84, 52, 560, 320, 70
 MARKS = ('circle', 'square', 'diamond', 'triangle', 'cross')
 
 
@@ -151,7 +152,7 @@ def decades(values):
     return low, max(high, low + 1)
 
 
-def lines(title, x_title, y_title, series, zero_x=None):
+def lines(title, x_title, y_title, series, zero_x=None, warning=''):
     """
     Lines with both axes logarithmic. A point at x = 0 has no place there: it is drawn left of the axis' first decade
     and its tick is called @zero_x.
@@ -195,5 +196,7 @@ def lines(title, x_title, y_title, series, zero_x=None):
         key_x, key_y = LINE_LEFT + LINE_WIDTH + 24, LINE_TOP + 12 + at * 22
         parts += [stroke(key_x, key_y, key_x + 26, key_y, colour, 2), mark(kind, key_x + 13, key_y, colour),
                   text(key_x + 34, key_y + 4, line.name, 12)]
+    if warning:
+        parts.append(text(LINE_LEFT, bottom + 60, warning, 11, colour=COLOURS['vermilion']))
     longest = max(len(line.name) for line in series)
     return document(LINE_LEFT + LINE_WIDTH + 24 + 34 + longest * CHAR_PX + MARGIN, bottom + LINE_BOTTOM, parts, title)

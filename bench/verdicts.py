@@ -28,7 +28,8 @@ def variant(results, key, name):
 
 
 def measured(rows, key='iops'):
-    return [row for row in rows if row.get(key) is not None]
+    """Those with a figure; one of nothing is none to divide by."""
+    return [row for row in rows if row.get(key)]
 
 
 def find(rows, name):

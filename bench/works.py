@@ -339,7 +339,7 @@ def virtqueue(session):
 
 # ---- how adaptive polling pays, over the pause between two requests
 
-CURVE_GAPS_NS = [0] + [round(1000 * 10 ** (step / 3)) for step in range(13)]
+CURVE_GAPS_NS = [0, *(step * 10 ** power for power in range(3, 7) for step in (1, 2, 5)), 10_000_000]
 QUICK_GAPS_NS = [0, 10_000, 1_000_000]
 
 

@@ -198,6 +198,9 @@ class Verdicts(unittest.TestCase):
         rows = [row('backplane', 'ours', 100, marked=1), row('qemu', 'peer', 10)]
         line = verdicts.null_depth_1(results_with('null', self.ONE, rows), 'sleeps')
         self.assertTrue(line['marked'])
+        ceiling = {'split': {'iops': 100, 'marked': 1}}
+        polled = results_with('null', self.POLLS, [row('backplane', 'ours', 95)], ceiling)
+        self.assertTrue(verdicts.null_polled(polled)['marked'])
         self.assertIn('reached !', '\n'.join(tables.summary([line])))
 
 

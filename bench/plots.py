@@ -60,7 +60,8 @@ def virtqueue(rows, workloads):
     panels = [{'name': title, 'bars': [svg.Bar(name, (row[key],), shades[name]) for name, row in rows.items()
                                        if key in row]} for key, title in workloads.items()]
     panels = [panel for panel in panels if panel['bars']]
-    return svg.bars('Virtqueue alone', ('ns for 128 (less is better)',), panels) if panels else None
+    busy = BUSY if any(row.get('marked') for row in rows.values()) else ''
+    return svg.bars('Virtqueue alone', ('ns for 128 (less is better)',), panels, warning=busy) if panels else None
 
 
 def curve(variants, title, y_title, value):

@@ -77,7 +77,8 @@ def null_polled(results):
         return row['iops'] / ceiling['iops'] if ceiling else 0.0
     top = max(ours, key=lambda row: (part(row), row['iops']))
     text = f'{top["iops"] / 1e6:.2f} M, {part(top):.2f} of the ceiling ({top["name"]})'
-    return line(claim, target, text, top['iops'] >= POLLED_IOPS_MIN or part(top) >= CEILING_PART_MIN, (top,))
+    ceiling = where['ceilings'].get(top['ring'], {})
+    return line(claim, target, text, top['iops'] >= POLLED_IOPS_MIN or part(top) >= CEILING_PART_MIN, (top, ceiling))
 
 
 def null_depth_1(results, driver):

@@ -49,6 +49,8 @@ class Session:
         self.first = processors[0]
         self.second = processors[1] if len(processors) > 1 else processors[0]
         self.both = {self.first, self.second}
+        if self.first == self.second:
+            self.missing.append('a driver beside its back end: there is one processor, which both share in every row')
 
     # -- one measurement
 

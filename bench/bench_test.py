@@ -368,6 +368,17 @@ class Programs(unittest.TestCase):
         self.assertEqual(run.instructions_in(text, 'blk-split-32-16-queues'), 813)
         self.assertIsNone(run.instructions_in(text, 'blk-split'))
 
+    def test_the_ceiling_is_that_of_the_fastest_batch_which_has_the_other_turns(self):
+        session = works.Session.__new__(works.Session)
+        session.arguments, asked = mock.Mock(rounds=5), []
+
+        def once(batch):
+            asked.append(batch)
+            return {'iops': {1: 10, 4: 30, 8: 20}[batch], 'marks': []}
+        row = session._ceiling(once, [1, 4, 8])
+        self.assertEqual((row['iops'], row['batch'], row['rounds']), (30, 4, works.CEILING_ROUNDS))
+        self.assertEqual(asked, [1, 4, 8, 4, 4])
+
     def test_wrong_use_is_refused_with_what_there_is(self):
         for wrong, words in ((['nul'], 'there are: null'), (['--rounds=0'], 'at least 1'),
                              (['--seconds=0'], 'more than')):

@@ -47,7 +47,7 @@ class Run(unittest.TestCase):
             self.assertIn(variant['name'], done.stdout)
         self.assertIn('null, depth 32, polled', done.stdout)
         self.assertRegex(done.stdout.splitlines()[-2], r'quiet in all|TOO BUSY in')
-        self.assertEqual(results['quiet']['measured'], sum(
+        self.assertGreaterEqual(results['quiet']['measured'], sum(
             1 for variant in variants for row in (*variant['rows'], *variant['ceilings'].values()) if 'iops' in row))
 
     def test_the_works_are_listed_without_measuring(self):

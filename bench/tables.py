@@ -52,7 +52,7 @@ def row_cells(row, variant):
 def variant_cells(variant):
     cells = [[variant['name']] + [''] * (len(HEAD) - 1)]
     for ring, row in variant['ceilings'].items():
-        name = f'  the driver\'s ceiling, {ring}'
+        name = f'  the driver\'s ceiling, {ring}' + (f', {row["batch"]} at a time' if row.get('batch', 1) > 1 else '')
         cells.append([name, figure(row, 'iops', 1e3), '', '', '', spread(row, 'iops'), figure(row, 'cpu_ns'), '',
                       spread(row, 'cpu_ns'), figure(row, 'latency_ns_p50', 1e3), figure(row, 'latency_ns_p99', 1e3), '',
                       marks(row)])

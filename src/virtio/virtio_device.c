@@ -24,7 +24,7 @@
 
 #include "virtio/virtq_layout.h"
 
-/* The ring's own features (6), which every device has. */
+/* The ring's own features (6) that every device has. */
 #define RING_FEATURES (VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1)
 
 static struct virtqueue *queue_at(struct virtio_device *device, unsigned index)
@@ -47,6 +47,7 @@ void virtio_device_init(struct virtio_device *device, const struct virtio_device
     device->queues = queues;
     device->queue_count = queue_count;
     device->features = 0;
+    device->offers_packed = false;
     device->offers_in_order = false;
     atomic_init(&device->config_generation, 0);
     atomic_init(&device->needs_reset, false);
@@ -54,8 +55,9 @@ void virtio_device_init(struct virtio_device *device, const struct virtio_device
 
 uint64_t virtio_device_features(const struct virtio_device *device)
 {
-    uint64_t order = device->offers_in_order ? VIRTIO_F_IN_ORDER : 0;
-    return RING_FEATURES | order | (device->class->features != NULL ? device->class->features(device) : 0);
+    uint64_t some =
+        (device->offers_packed ? VIRTIO_F_RING_PACKED : 0) | (device->offers_in_order ? VIRTIO_F_IN_ORDER : 0);
+    return RING_FEATURES | some | (device->class->features != NULL ? device->class->features(device) : 0);
 }
 
 int virtio_device_set_features(struct virtio_device *device, uint64_t features)

@@ -90,9 +90,12 @@ struct virtio_device {
     _Atomic uint32_t config_generation;
     _Atomic bool needs_reset; /* some queue broke since the last reset */
     /*
-     * Offer VIRTIO_F_IN_ORDER: set after init, by who makes the device. It makes fast requests wait for slow ones, so a
-     * device whose requests overtake each other rather does without.
+     * Two features of the ring that are not for every device: set after init, by who makes the device.
+     * VIRTIO_F_RING_PACKED: a front end that keeps no in-flight record cannot tell a back end's successor where it was
+     * in such a ring (docs/decisions/0010-ring-features-on-offer.md). VIRTIO_F_IN_ORDER: it makes fast requests wait
+     * for slow ones, so a device whose requests overtake each other rather does without.
      */
+    bool offers_packed;
     bool offers_in_order;
 };
 
@@ -101,8 +104,8 @@ void virtio_device_init(struct virtio_device *device, const struct virtio_device
                         uint16_t queue_count);
 
 /*
- * What the device offers: the model's bits and the ring's (INDIRECT_DESC, EVENT_IDX, VERSION_1, and IN_ORDER where
- * device->offers_in_order).
+ * What the device offers: the model's bits and the ring's (INDIRECT_DESC, EVENT_IDX, VERSION_1, and RING_PACKED and
+ * IN_ORDER where the device offers them).
  */
 uint64_t virtio_device_features(const struct virtio_device *device);
 

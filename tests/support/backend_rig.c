@@ -80,7 +80,8 @@ static void assert_unused(const struct rig *rig, const struct rig_mapping *mappi
         ASSERT(queue->inflight == NULL || !mapping_has(mapping, queue->inflight));
         if (queue->ring_mapped) {
             ASSERT(!mapping_has(mapping, queue->desc) && !mapping_has(mapping, queue->avail));
-            ASSERT(!mapping_has(mapping, queue->used));
+            ASSERT(!mapping_has(mapping, queue->used) && !mapping_has(mapping, queue->ring));
+            ASSERT(!mapping_has(mapping, queue->driver_event) && !mapping_has(mapping, queue->device_event));
         }
         for (uint32_t r = 0; r < queue->memory->region_count; r++)
             ASSERT(!mapping_has(mapping, queue->memory->regions[r].host));
@@ -349,12 +350,19 @@ int rig_line(struct rig *rig)
 
 struct rig *rig_open(unsigned queue_count)
 {
+    return rig_open_rings(queue_count, 0);
+}
+
+struct rig *rig_open_rings(unsigned queue_count, uint64_t ring_features)
+{
     ASSERT(queue_count >= 1 && queue_count <= RIG_QUEUES_MAX);
     /* Large, and mostly never touched. */
     struct rig *rig = calloc(1, sizeof(*rig));
     ASSERT(rig != NULL);
     const struct virtq_arena_shape shape = {.slots = RIG_SLOTS, .medium_runs = 2, .long_runs = 1};
     rig->port.class = &port_class;
+    rig->ring_features = ring_features;
+    rig->ring_size = RIG_RING_SIZE;
     rig->on_queue = -1;
     rig->maps_left = -1;
     (void)rig_object(rig, RIG_REGION_BYTES);
@@ -371,6 +379,8 @@ struct rig *rig_open(unsigned queue_count)
         rig_lay_ring(rig, i);
     }
     virtio_device_init(&rig->device, &device_class, rig->virtqueues, (uint16_t)queue_count);
+    rig->device.offers_packed = true;
+    rig->device.offers_in_order = true;
     vhost_user_backend_init(&rig->backend, &rig->port, &rig->device);
     return rig;
 }

@@ -80,7 +80,9 @@ struct rig {
     void *arena_blocks[RIG_QUEUES_MAX];
     struct rig_queue queues[RIG_QUEUES_MAX];
     /* the device */
-    bool hold; /* keep requests until rig_complete */
+    uint64_t ring_features; /* which of RING_PACKED and IN_ORDER the front end takes */
+    uint32_t ring_size;     /* RIG_RING_SIZE, until a test says otherwise and lays the ring anew */
+    bool hold;              /* keep requests until rig_complete */
     uint8_t config[RIG_CONFIG_BYTES];
     unsigned device_resets;
     /* the world behind the port */
@@ -101,8 +103,15 @@ struct rig {
     int last_request_object;
 };
 
-/* Make one, with a device of @queue_count queues. The back end has seen no message. */
+/* What the argument of a test program says of the rings: split, packed or in-order (which is packed, too). */
+uint64_t rig_layout(int argc, char **argv);
+
+/*
+ * Make one, with a device of @queue_count queues, whose front end takes split rings, or what @ring_features says. The
+ * back end has seen no message.
+ */
 struct rig *rig_open(unsigned queue_count);
+struct rig *rig_open_rings(unsigned queue_count, uint64_t ring_features);
 
 /* Hang up, complete what is held, and check that nothing is left open or mapped. Frees it. */
 void rig_close(struct rig *rig);
@@ -140,7 +149,10 @@ int64_t rig_take_u64(struct rig *rig, uint32_t request);
 /* Take the oldest answer whatever it is; false: there is none. */
 bool rig_take(struct rig *rig, struct rig_reply *ret_reply);
 
-/* What QEMU sends first: owner, all features on offer but RIG_FEATURE_RIVAL, all protocol features. */
+/*
+ * What QEMU sends first: owner, all features on offer but RIG_FEATURE_RIVAL and those of the ring that the front end
+ * does not take, all protocol features.
+ */
 void rig_negotiate(struct rig *rig);
 void rig_negotiate_some(struct rig *rig, uint64_t features, uint64_t protocol_features);
 /* SET_MEM_TABLE of both pieces. Returns as rig_ack. */
@@ -152,6 +164,10 @@ struct vhost_user_region rig_region(unsigned object);
 /* Lay out the ring of queue @index anew; the addresses of it as the front end says them. */
 void rig_lay_ring(struct rig *rig, unsigned index);
 struct vhost_user_vring_address rig_ring_address(const struct rig *rig, unsigned index);
+/* The driver knows its ring by a copy of it, @move bytes further on. */
+void rig_move_ring(struct rig *rig, unsigned index, uint64_t move);
+/* Memory and drivers of @from, as they are, are now @to's: its back end is @from's successor. */
+void rig_inherit(struct rig *to, const struct rig *from);
 /* One step each, acknowledged. */
 int64_t rig_ring_num(struct rig *rig, unsigned index);
 int64_t rig_ring_set_address(struct rig *rig, unsigned index);
@@ -164,10 +180,13 @@ void rig_start_ring(struct rig *rig, unsigned index);
 void rig_start(struct rig *rig);
 /* GET_VRING_BASE: the base, or as rig_ack. */
 int64_t rig_get_base(struct rig *rig, unsigned index);
+/* The base of a ring that has served @descriptors, and has none in flight. */
+uint32_t rig_base_after(const struct rig *rig, uint32_t descriptors);
 
 /* The driver offers a request of 16 bytes to be filled at guest address @address. The back end is not told. */
 void rig_offer(struct rig *rig, unsigned index, uint64_t address);
-/* The driver offers a chain that loops, and kicks. */
+/* The driver offers a chain that loops (packed: a table with a next descriptor); and kicks. */
+void rig_offer_broken(struct rig *rig, unsigned index);
 void rig_break(struct rig *rig, unsigned index);
 /* Kick, and let the queues run until there is nothing to do. Lost when there is no kick line. */
 void rig_kick(struct rig *rig, unsigned index);

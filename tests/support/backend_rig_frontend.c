@@ -2,7 +2,25 @@
 /* The front end's side of the rig: messages, set-up, drivers. The port and the device are in backend_rig.c. */
 #include "backend_rig.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+
+uint64_t rig_layout(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        uint64_t features;
+    } layouts[] = {
+        {"split", 0},
+        {"packed", VIRTIO_F_RING_PACKED},
+        {"in-order", VIRTIO_F_RING_PACKED | VIRTIO_F_IN_ORDER},
+    };
+    for (unsigned i = 0; argc == 2 && i < ARRAY_SIZE(layouts); i++)
+        if (strcmp(argv[1], layouts[i].name) == 0)
+            return layouts[i].features;
+    fprintf(stderr, "usage: %s split|packed|in-order\n", argv[0]);
+    exit(2);
+}
 
 int rig_send_handles(struct rig *rig, uint32_t request, uint32_t flags, const void *payload, uint32_t size,
                      const int *handles, unsigned handle_count)
@@ -104,7 +122,9 @@ void rig_negotiate(struct rig *rig)
     int64_t features = rig_get(rig, VHOST_USER_GET_FEATURES);
     int64_t protocol_features = rig_get(rig, VHOST_USER_GET_PROTOCOL_FEATURES);
     ASSERT(features > 0 && protocol_features > 0);
-    rig_negotiate_some(rig, (uint64_t)features & ~(RIG_FEATURE_RIVAL | VHOST_F_LOG_ALL), (uint64_t)protocol_features);
+    uint64_t not_taken = (VIRTIO_F_RING_PACKED | VIRTIO_F_IN_ORDER) & ~rig->ring_features;
+    not_taken |= RIG_FEATURE_RIVAL | VHOST_F_LOG_ALL;
+    rig_negotiate_some(rig, (uint64_t)features & ~not_taken, (uint64_t)protocol_features);
 }
 
 struct vhost_user_region rig_region(unsigned object)
@@ -150,7 +170,49 @@ void rig_lay_ring(struct rig *rig, unsigned index)
         .size = RIG_REGION_BYTES,
         .host = rig->objects[0].bytes,
     };
-    fake_driver_init(&rig->queues[index].driver, &memory, RIG_RING(index), RIG_RING_SIZE, VIRTIO_F_EVENT_IDX);
+    fake_driver_init(&rig->queues[index].driver, &memory, RIG_RING(index), rig->ring_size,
+                     VIRTIO_F_EVENT_IDX | rig->ring_features);
+}
+
+/* Where the ring lies in this process follows from its addresses. */
+static void find_ring(struct fake_driver *driver)
+{
+    uint8_t *base = driver->memory.host - driver->memory.guest_base;
+    void *desc = base + driver->desc_address, *avail = base + driver->avail_address,
+         *used = base + driver->used_address;
+    if (driver->packed) {
+        driver->ring = desc;
+        driver->driver_event = avail;
+        driver->device_event = used;
+    } else {
+        driver->desc = desc;
+        driver->avail = avail;
+        driver->used = used;
+    }
+}
+
+void rig_move_ring(struct rig *rig, unsigned index, uint64_t move)
+{
+    struct fake_driver *driver = &rig->queues[index].driver;
+    uint8_t *ring = rig->objects[0].bytes + (driver->desc_address - RIG_GUEST_0);
+    memcpy(ring + move, ring, (size_t)fake_driver_ring_bytes(driver->size));
+    driver->desc_address += move;
+    driver->avail_address += move;
+    driver->used_address += move;
+    find_ring(driver);
+}
+
+void rig_inherit(struct rig *to, const struct rig *from)
+{
+    ASSERT(to->device.queue_count == from->device.queue_count);
+    memcpy(to->objects[0].bytes, from->objects[0].bytes, RIG_REGION_BYTES);
+    memcpy(to->objects[1].bytes, from->objects[1].bytes, RIG_REGION_BYTES);
+    for (unsigned i = 0; i < to->device.queue_count; i++) {
+        struct fake_driver *driver = &to->queues[i].driver;
+        *driver = from->queues[i].driver;
+        driver->memory.host = to->objects[0].bytes;
+        find_ring(driver);
+    }
 }
 
 struct vhost_user_vring_address rig_ring_address(const struct rig *rig, unsigned index)
@@ -167,7 +229,7 @@ struct vhost_user_vring_address rig_ring_address(const struct rig *rig, unsigned
 
 int64_t rig_ring_num(struct rig *rig, unsigned index)
 {
-    return rig_ack_state(rig, VHOST_USER_SET_VRING_NUM, index, RIG_RING_SIZE);
+    return rig_ack_state(rig, VHOST_USER_SET_VRING_NUM, index, rig->queues[index].driver.size);
 }
 
 int64_t rig_ring_set_address(struct rig *rig, unsigned index)
@@ -197,7 +259,7 @@ void rig_start_ring(struct rig *rig, unsigned index)
     ASSERT(rig_ring_call_line(rig, index) == 0);
     ASSERT(rig_ack_u64(rig, VHOST_USER_SET_VRING_ERR, index, rig_line(rig)) == 0);
     ASSERT(rig_ring_num(rig, index) == 0);
-    ASSERT(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, index, 0) == 0);
+    ASSERT(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, index, virtqueue_base_initial(rig->ring_features)) == 0);
     ASSERT(rig_ring_set_address(rig, index) == 0);
     ASSERT(rig_ring_kick_line(rig, index) == 0);
     ASSERT(rig_ring_enable(rig, index, true) == 0);
@@ -225,6 +287,14 @@ int64_t rig_get_base(struct rig *rig, unsigned index)
     return reply.message.payload.state.num;
 }
 
+uint32_t rig_base_after(const struct rig *rig, uint32_t descriptors)
+{
+    if ((rig->ring_features & VIRTIO_F_RING_PACKED) == 0)
+        return descriptors & UINT16_MAX;
+    uint32_t half = VIRTQ_BASE_PACKED(descriptors % rig->ring_size, descriptors / rig->ring_size % 2 == 0);
+    return half << 16 | half;
+}
+
 void rig_offer(struct rig *rig, unsigned index, uint64_t address)
 {
     const struct fake_piece piece = {.address = address, .length = 16, .writable = true};
@@ -232,12 +302,22 @@ void rig_offer(struct rig *rig, unsigned index, uint64_t address)
     (void)fake_driver_show(&rig->queues[index].driver);
 }
 
-void rig_break(struct rig *rig, unsigned index)
+void rig_offer_broken(struct rig *rig, unsigned index)
 {
     struct fake_driver *driver = &rig->queues[index].driver;
-    fake_driver_desc(driver, 0, RIG_DATA_0, 16, VRING_DESC_F_NEXT, 0);
-    fake_driver_offer(driver, 0);
-    (void)fake_driver_show(driver);
+    if (driver->packed) {
+        uint16_t flags = driver->avail_mark | VRING_DESC_F_INDIRECT | VRING_DESC_F_NEXT;
+        fake_driver_packed_desc(driver, driver->next_avail, RIG_DATA_0, 16, 0, flags);
+    } else {
+        fake_driver_desc(driver, 0, RIG_DATA_0, 16, VRING_DESC_F_NEXT, 0);
+        fake_driver_offer(driver, 0);
+        (void)fake_driver_show(driver);
+    }
+}
+
+void rig_break(struct rig *rig, unsigned index)
+{
+    rig_offer_broken(rig, index);
     rig_kick(rig, index);
 }
 

@@ -137,6 +137,8 @@ static int set_features(struct vhost_user_backend *backend, struct vhost_user_me
     bool log_changes = ((features ^ backend->features) & VHOST_F_LOG_ALL) != 0;
     backend->features = features;
     backend->features_set = true;
+    if (!backend_any_running(backend))
+        backend_inflight_features(backend);
     if (log_changes)
         backend_rings_exchange(backend);
     /* "If VHOST_USER_F_PROTOCOL_FEATURES has not been negotiated, the ring starts directly in the enabled state." */
@@ -396,7 +398,7 @@ static void finish_vring_base(struct vhost_user_backend *backend)
     uint32_t index = backend->waiting.payload.state.index;
     struct vhost_user_message reply = {
         .header = {.request = VHOST_USER_GET_VRING_BASE, .size = sizeof(reply.payload.state)},
-        .payload.state = {.index = index, .num = backend->queues[index].base},
+        .payload.state = {.index = index, .num = backend_ring_base(backend, index)},
     };
     /* The ring is back in its first state: it starts again with the next kick line. */
     backend_ring_drop_lines(backend, index, true, false);
@@ -413,7 +415,13 @@ static void finish_reset(struct vhost_user_backend *backend)
         if (request == VHOST_USER_RESET_OWNER)
             continue;
         backend_ring_drop_lines(backend, i, false, false);
-        *ring = (struct vhost_user_queue){.base = request == VHOST_USER_RESET_DEVICE ? 0 : ring->base};
+        struct vhost_user_queue forgotten = {.size = 0};
+        if (request == VHOST_USER_SET_STATUS) {
+            forgotten.has_base = ring->has_base;
+            forgotten.base = ring->base;
+            forgotten.record_done = ring->record_done;
+        }
+        *ring = forgotten;
     }
     if (request == VHOST_USER_RESET_OWNER)
         return;

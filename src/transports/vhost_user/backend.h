@@ -90,14 +90,16 @@ enum vhost_user_wait {
 
 struct vhost_user_queue {
     bool has_size, has_address;
-    bool kick_set; /* a kick line, or polled: the ring may start (Ring states) */
+    bool has_base;    /* said, or known from a stop; else the ring begins where new ones do */
+    bool record_done; /* stopped in order with nothing left in its in-flight record: the base counts, not the record */
+    bool kick_set;    /* a kick line, or polled: the ring may start (Ring states) */
     bool polled;
     bool enabled;
     bool running;  /* virtio_device_queue_start succeeded, and it has not stopped since */
     bool stopping; /* virtio_device_queue_stop was called, and has not finished */
     bool broken;   /* the guest broke the rules on it: it does not start by itself again */
     uint32_t size;
-    uint32_t base;
+    uint32_t base;                           /* as virtqueue_base, or as the front end said it */
     struct vhost_user_vring_address address; /* as the front end said it */
 };
 
@@ -122,7 +124,9 @@ struct vhost_user_backend {
     int backend_channel; /* SET_BACKEND_REQ_FD, owned */
     struct vhost_user_mapping inflight_mapping;
     uint16_t inflight_queue_count;
-    uint32_t inflight_entries; /* room for each queue's ring */
+    uint16_t inflight_queue_size; /* as it was said */
+    bool inflight_has_layout;     /* features have been set since it came: its areas are of the rings' layout, */
+    bool inflight_packed;         /* which is this */
     /* the message whose effect waits for queues */
     enum vhost_user_wait wait;
     struct vhost_user_message waiting;

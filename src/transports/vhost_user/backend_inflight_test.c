@@ -282,21 +282,12 @@ static void a_stopped_ring_goes_on_with_the_same_record(void **state)
     }
 }
 
-/* Give @to the memory and the ring of @from, as a front end does that outlives its back end. */
+/* Give @to the memory, the rings and the record of @from, as a front end does that outlives its back end. */
 static void inherit(struct rig *to, const struct rig *from, const struct vhost_user_inflight *record, int object)
 {
-    memcpy(to->objects[0].bytes, from->objects[0].bytes, RIG_REGION_BYTES);
-    memcpy(to->objects[1].bytes, from->objects[1].bytes, RIG_REGION_BYTES);
+    rig_inherit(to, from);
     int copy = rig_object(to, from->objects[object].size);
     memcpy(to->objects[copy].bytes, from->objects[object].bytes, from->objects[object].size);
-    for (unsigned i = 0; i < 2; i++) {
-        struct fake_driver *driver = &to->queues[i].driver;
-        *driver = from->queues[i].driver;
-        driver->memory.host = to->objects[0].bytes;
-        driver->desc = (void *)(to->objects[0].bytes + driver->desc_address);
-        driver->avail = (void *)(to->objects[0].bytes + driver->avail_address);
-        driver->used = (void *)(to->objects[0].bytes + driver->used_address);
-    }
     rig_negotiate(to);
     assert_int_equal(rig_share(to), 0);
     assert_int_equal(set_inflight(to, record, copy), 0);

@@ -10,9 +10,11 @@
 
 #include "backend_rig.h"
 
+static uint64_t layout; /* of the rings */
+
 static int set_up(void **state)
 {
-    *state = rig_open(2);
+    *state = rig_open_rings(2, layout);
     return 0;
 }
 
@@ -163,7 +165,7 @@ static void a_table_under_running_rings_lets_them_go_on(void **state)
     assert_true(rig_running(rig, 1));
     serves_one_at(rig, 0, RIG_DATA_1);
     serves_one_at(rig, 1, RIG_DATA_0);
-    assert_int_equal(rig_get_base(rig, 0), 2);
+    assert_int_equal(rig_get_base(rig, 0), rig_base_after(rig, 2));
 }
 
 static void a_table_waits_for_requests_in_flight_before_it_unmaps(void **state)
@@ -350,7 +352,7 @@ static void a_ring_whose_memory_is_taken_away_waits_for_it_and_goes_on(void **st
     assert_true(rig_running(rig, 1));
     rig_run(rig);
     assert_int_equal(rig_used(rig, 0), 1);
-    assert_int_equal(rig_get_base(rig, 0), 2);
+    assert_int_equal(rig_get_base(rig, 0), rig_base_after(rig, 2));
 }
 
 static void memory_under_a_broken_ring_can_go_and_come(void **state)
@@ -476,7 +478,8 @@ static void the_used_ring_is_logged_where_the_front_end_says(void **state)
     assert_int_equal(set_ring_log(rig, 0, true, elsewhere), 0);
     serves_one_at(rig, 0, RIG_DATA_1);
     assert_true(is_logged(rig->objects[object].bytes, elsewhere));
-    assert_false(is_logged(rig->objects[object].bytes, rig->queues[0].driver.used_address));
+    /* A packed ring's descriptors, in the same page as the device area, are logged where they are. */
+    assert_int_equal(is_logged(rig->objects[object].bytes, rig->queues[0].driver.used_address), layout != 0);
 }
 
 static void a_request_is_logged_in_the_log_that_is_current_when_it_completes(void **state)
@@ -559,8 +562,9 @@ static void the_log_s_line_is_kept_until_another_comes_or_the_end(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
-int main(void)
+int main(int argc, char **argv)
 {
+    layout = rig_layout(argc, argv);
     const struct CMUnitTest tests[] = {
         TEST(a_table_s_regions_are_mapped_and_its_descriptors_closed),
         TEST(a_new_table_replaces_the_old_one),

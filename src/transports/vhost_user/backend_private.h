@@ -54,8 +54,17 @@ void backend_ring_stop(struct vhost_user_backend *backend, unsigned index);
 /* It has stopped: remember where. */
 void backend_ring_stopped(struct vhost_user_backend *backend, unsigned index);
 
+/* Where stopped ring @index stands: what GET_VRING_BASE answers. */
+uint32_t backend_ring_base(const struct vhost_user_backend *backend, unsigned index);
+
 /* Ask the queue of running ring @index whether it is broken. */
 void backend_ring_look(struct vhost_user_backend *backend, unsigned index);
+
+/* Have packed rings been negotiated? */
+static inline bool backend_packed(const struct vhost_user_backend *backend)
+{
+    return (backend->features & VIRTIO_F_RING_PACKED) != 0;
+}
 
 bool backend_any_running(const struct vhost_user_backend *backend);
 bool backend_any_stopping(const struct vhost_user_backend *backend);
@@ -95,8 +104,14 @@ void backend_log_done(struct vhost_user_backend *backend);
 
 int backend_get_inflight(struct vhost_user_backend *backend, struct vhost_user_message *message);
 int backend_set_inflight(struct vhost_user_backend *backend, struct vhost_user_message *message);
-/* The record of ring @index, or NULL. */
-struct virtq_record_split *backend_inflight(const struct vhost_user_backend *backend, unsigned index);
+/* Features have been set, and no ring runs: a record of rings of the other layout is void. */
+void backend_inflight_features(struct vhost_user_backend *backend);
+/*
+ * The record for ring @index, which is about to start as @config says; NULL: there is none, or it has no room for the
+ * ring. -EINVAL: it is of a ring of another size.
+ */
+int backend_inflight(struct vhost_user_backend *backend, unsigned index, const struct virtqueue_config *config,
+                     void **ret_record);
 /* The device is reset, and no ring runs: what the record says was in flight is no more. */
 void backend_inflight_forget(struct vhost_user_backend *backend);
 void backend_inflight_done(struct vhost_user_backend *backend);

@@ -19,13 +19,19 @@
  *
  * Limits
  *
- * In-band notifications are not offered. Size and base of a running ring cannot be changed.
+ * In-band notifications are not offered. Size and base of a running ring cannot be changed. Of a packed ring's base the
+ * upper half may be missing, and then equals the lower: so a base whose upper half is truly 0 (what is given back
+ * stands at the ring's beginning, wrap counter 0) while requests are in flight cannot be said. GET_VRING_BASE waits for
+ * all of them; those that it may leave behind stand in the record, which then counts.
  */
 #include <errno.h>
 
 #include "transports/vhost_user/backend_private.h"
 
-#define VRING_BASE_MAX UINT16_MAX
+/* A packed ring's base: position and wrap counter, of what is taken and, above, of what is given back. */
+#define PACKED_BASE_HALF_BITS 16
+#define PACKED_BASE_HALF_MASK UINT16_MAX
+#define PACKED_BASE_POSITION_MASK ((1u << VRING_PACKED_WRAP_BIT) - 1)
 
 /* A piece of work on a queue's thread. Which fields count depends on the function. */
 struct queue_task {
@@ -160,20 +166,93 @@ static const struct ring_reasons avail_reasons = {"the available ring does not l
                                                   "the available ring is not aligned to 2"};
 static const struct ring_reasons used_reasons = {"the used ring does not lie in one piece of memory",
                                                  "the used ring is not aligned to 4"};
+static const struct ring_reasons driver_area_reasons = {"the driver area does not lie in one piece of memory",
+                                                        "the driver area is not aligned to 4"};
+static const struct ring_reasons device_area_reasons = {"the device area does not lie in one piece of memory",
+                                                        "the device area is not aligned to 4"};
 
-/* A part of the ring: in memory, in one piece, aligned as 2.7 demands. */
-static int ring_part(struct vhost_user_backend *backend, const struct guest_memory *memory, uint64_t frontend_address,
-                     uint32_t bytes, uint32_t alignment, const struct ring_reasons *reasons, uint64_t *ret_address)
+/* One of the three parts of a ring. */
+struct ring_part {
+    uint32_t bytes, alignment;
+    const struct ring_reasons *reasons;
+};
+
+/* The parts of a ring of @size (2.7, 2.8.10.1). */
+struct ring_shape {
+    struct ring_part desc, avail, used;
+};
+
+static struct ring_shape ring_shape(bool packed, uint32_t size)
+{
+    const uint32_t event_bytes = sizeof(struct vring_packed_event);
+    if (packed)
+        return (struct ring_shape){
+            .desc = {vring_packed_desc_bytes(size), VRING_PACKED_DESC_ALIGN, &desc_reasons},
+            .avail = {event_bytes, VRING_PACKED_EVENT_ALIGN, &driver_area_reasons},
+            .used = {event_bytes, VRING_PACKED_EVENT_ALIGN, &device_area_reasons},
+        };
+    return (struct ring_shape){
+        .desc = {vring_desc_bytes(size), VRING_DESC_ALIGN, &desc_reasons},
+        .avail = {vring_avail_bytes(size), VRING_AVAIL_ALIGN, &avail_reasons},
+        .used = {vring_used_bytes(size), VRING_USED_ALIGN, &used_reasons},
+    };
+}
+
+/* A part of the ring: in memory, in one piece, aligned. */
+static int find_part(struct vhost_user_backend *backend, const struct guest_memory *memory, uint64_t frontend_address,
+                     const struct ring_part *part, uint64_t *ret_address)
 {
     uint64_t address;
-    int r = guest_memory_from_frontend(memory, frontend_address, bytes, &address);
+    int r = guest_memory_from_frontend(memory, frontend_address, part->bytes, &address);
     if (r < 0)
-        return backend_wrong(backend, r, reasons->outside);
-    if (!is_aligned(address, alignment))
-        return backend_wrong(backend, -EINVAL, reasons->unaligned);
-    if (guest_memory_linear(memory, address, bytes) == NULL)
-        return backend_wrong(backend, -EFAULT, reasons->outside);
+        return backend_wrong(backend, r, part->reasons->outside);
+    if (!is_aligned(address, part->alignment))
+        return backend_wrong(backend, -EINVAL, part->reasons->unaligned);
+    if (guest_memory_linear(memory, address, part->bytes) == NULL)
+        return backend_wrong(backend, -EFAULT, part->reasons->outside);
     *ret_address = address;
+    return 0;
+}
+
+/* Can a ring of the layout that was negotiated have @size entries? */
+static int check_size(struct vhost_user_backend *backend, uint32_t size)
+{
+    if (size == 0 || size > VRING_SIZE_MAX)
+        return backend_wrong(backend, -EINVAL, "a ring has 1 to 32768 entries");
+    if (!backend_packed(backend) && !is_power_of_two(size))
+        return backend_wrong(backend, -EINVAL, "a split ring's size is a power of two");
+    return 0;
+}
+
+uint32_t backend_ring_base(const struct vhost_user_backend *backend, unsigned index)
+{
+    const struct vhost_user_queue *ring = &backend->queues[index];
+    return ring->has_base ? ring->base : virtqueue_base_initial(backend->features);
+}
+
+/*
+ * The base of a ring of @size. A packed one's has two halves; front ends that know one send nothing in the other
+ * (DPDK), and mean that nothing is in flight.
+ */
+static int find_base(struct vhost_user_backend *backend, const struct vhost_user_queue *ring, uint32_t *ret_base)
+{
+    uint32_t base = backend_ring_base(backend, (unsigned)(ring - backend->queues));
+    if (!backend_packed(backend)) {
+        if (base > UINT16_MAX)
+            return backend_wrong(backend, -EINVAL, "the base of a split ring has 16 bits");
+        *ret_base = base;
+        return 0;
+    }
+    if (base >> PACKED_BASE_HALF_BITS == 0)
+        base |= base << PACKED_BASE_HALF_BITS;
+    uint32_t avail = base & PACKED_BASE_HALF_MASK, used = base >> PACKED_BASE_HALF_BITS;
+    uint32_t avail_position = avail & PACKED_BASE_POSITION_MASK, used_position = used & PACKED_BASE_POSITION_MASK;
+    if (avail_position >= ring->size || used_position >= ring->size)
+        return backend_wrong(backend, -EINVAL, "a base past the end of the ring");
+    bool same_lap = ((avail ^ used) & ~PACKED_BASE_POSITION_MASK) == 0;
+    if (same_lap ? avail_position < used_position : avail_position > used_position)
+        return backend_wrong(backend, -EINVAL, "a base with more in flight than the ring has");
+    *ret_base = base;
     return 0;
 }
 
@@ -186,19 +265,16 @@ static int ring_config(struct vhost_user_backend *backend, const struct guest_me
         .size = ring->size,
         .used_log_address = said->log,
         .used_log = (said->flags & VHOST_USER_VRING_F_LOG) != 0,
-        .base = ring->base,
         .features = backend->device->features,
     };
-    int r = ring_part(backend, memory, said->desc, vring_desc_bytes(ring->size), VRING_DESC_ALIGN, &desc_reasons,
-                      &config.desc_address);
+    const struct ring_shape shape = ring_shape(backend_packed(backend), ring->size);
+    int r = find_part(backend, memory, said->desc, &shape.desc, &config.desc_address);
     if (r < 0)
         return r;
-    r = ring_part(backend, memory, said->avail, vring_avail_bytes(ring->size), VRING_AVAIL_ALIGN, &avail_reasons,
-                  &config.avail_address);
+    r = find_part(backend, memory, said->avail, &shape.avail, &config.avail_address);
     if (r < 0)
         return r;
-    r = ring_part(backend, memory, said->used, vring_used_bytes(ring->size), VRING_USED_ALIGN, &used_reasons,
-                  &config.used_address);
+    r = find_part(backend, memory, said->used, &shape.used, &config.used_address);
     if (r < 0)
         return r;
     *ret_config = config;
@@ -219,13 +295,16 @@ int backend_ring_start(struct vhost_user_backend *backend, unsigned index)
 
     const struct guest_memory *memory = &backend->maps[backend->current_map];
     struct virtqueue_config config;
-    int r = ring_config(backend, memory, ring, &ring->address, &config);
+    void *inflight;
+    int r = check_size(backend, ring->size);
+    if (r == 0)
+        r = ring_config(backend, memory, ring, &ring->address, &config);
+    if (r == 0)
+        r = find_base(backend, ring, &config.base);
+    if (r == 0)
+        r = backend_inflight(backend, index, &config, &inflight);
     if (r < 0)
         return r;
-    void *inflight = backend_inflight(backend, index);
-    /* It may have no room for this ring (backend_inflight.c): better served without than not at all. */
-    if (inflight != NULL && ring->size > backend->inflight_entries)
-        inflight = NULL;
 
     struct queue_task task = {
         .backend = backend,
@@ -242,6 +321,7 @@ int backend_ring_start(struct vhost_user_backend *backend, unsigned index)
         return backend_wrong(backend, task.result, reason != NULL ? reason : "the ring cannot be mapped");
     }
     ring->running = true;
+    ring->record_done = false;
     return 0;
 }
 
@@ -273,6 +353,8 @@ void backend_ring_stopped(struct vhost_user_backend *backend, unsigned index)
     /* The queue's thread does not touch it any more. */
     ring->broken = queue->broken;
     ring->base = virtqueue_base(queue);
+    ring->has_base = true;
+    ring->record_done = queue->resubmit_left == 0;
 }
 
 void backend_ring_look(struct vhost_user_backend *backend, unsigned index)
@@ -341,10 +423,12 @@ int backend_set_vring_num(struct vhost_user_backend *backend, struct vhost_user_
     struct vhost_user_queue *ring = ring_at(backend, state->index);
     if (ring == NULL)
         return no_such_queue(backend);
-    if (!is_power_of_two(state->num) || state->num > VRING_SIZE_MAX)
-        return backend_wrong(backend, -EINVAL, "a ring's size is a power of two up to 32768");
     if (ring->running)
         return backend_wrong(backend, -EBUSY, "another size while the ring runs");
+    /* Before the features are set it may be a size of either layout; the ring's start judges it again. */
+    int r = check_size(backend, state->num);
+    if (r < 0 && (backend->features_set || state->num == 0 || state->num > VRING_SIZE_MAX))
+        return r;
     ring->size = state->num;
     ring->has_size = true;
     return backend_ring_start(backend, state->index);
@@ -356,11 +440,13 @@ int backend_set_vring_base(struct vhost_user_backend *backend, struct vhost_user
     struct vhost_user_queue *ring = ring_at(backend, state->index);
     if (ring == NULL)
         return no_such_queue(backend);
-    if (state->num > VRING_BASE_MAX)
-        return backend_wrong(backend, -EINVAL, "a base has 16 bits");
     if (ring->running)
         return backend_wrong(backend, -EBUSY, "another base while the ring runs");
-    ring->base = (uint16_t)state->num;
+    /* What a base may be depends on features and size, which may come later: the start judges the rest. */
+    if (backend->features_set && !backend_packed(backend) && state->num > UINT16_MAX)
+        return backend_wrong(backend, -EINVAL, "the base of a split ring has 16 bits");
+    ring->base = state->num;
+    ring->has_base = true;
     return 0;
 }
 

@@ -69,6 +69,24 @@ static void a_size_is_a_power_of_two_up_to_32768(void **state)
     assert_int_equal(rig->backend.queues[0].size, 32768);
 }
 
+/* Before the features are set it may be that of a packed ring; what no ring can have is refused all the same. */
+static void a_size_for_a_packed_ring_is_refused_once_the_rings_are_split(void **state)
+{
+    struct rig *rig = *state;
+    assert_int_equal(rig_ack_u64(rig, VHOST_USER_SET_PROTOCOL_FEATURES, rig->backend.protocol_features_max, -1), 0);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_NUM, 0, 13), 0);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_NUM, 0, 0), 1);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_NUM, 0, 32769), 1);
+    rig_negotiate(rig);
+    assert_int_equal(rig_share(rig), 0);
+    assert_int_equal(rig_ring_set_address(rig, 0), 0);
+    assert_int_equal(rig_ring_kick_line(rig, 0), 0);
+    assert_int_equal(rig_ring_enable(rig, 0, true), 1);
+    assert_string_equal(rig->backend.refused_reason, "a split ring's size is a power of two");
+    assert_int_equal(rig_ring_num(rig, 0), 0);
+    assert_true(rig_running(rig, 0));
+}
+
 static void a_base_has_sixteen_bits(void **state)
 {
     struct rig *rig = *state;
@@ -76,6 +94,23 @@ static void a_base_has_sixteen_bits(void **state)
     assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, 65535), 0);
     assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, 65536), 1);
     assert_int_equal(rig_get_base(rig, 0), 65535);
+}
+
+static void a_base_for_a_packed_ring_is_refused_once_the_rings_are_split(void **state)
+{
+    struct rig *rig = *state;
+    assert_int_equal(rig_ack_u64(rig, VHOST_USER_SET_PROTOCOL_FEATURES, rig->backend.protocol_features_max, -1), 0);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, 0x80008000), 0);
+    rig_negotiate(rig);
+    assert_int_equal(rig_share(rig), 0);
+    assert_int_equal(rig_ring_num(rig, 0), 0);
+    assert_int_equal(rig_ring_set_address(rig, 0), 0);
+    assert_int_equal(rig_ring_kick_line(rig, 0), 0);
+    assert_int_equal(rig_ring_enable(rig, 0, true), 1);
+    assert_string_equal(rig->backend.refused_reason, "the base of a split ring has 16 bits");
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, 0), 0);
+    assert_int_equal(rig_ring_enable(rig, 0, true), 0);
+    serves_one(rig, 0);
 }
 
 static void enabled_is_one_or_zero(void **state)
@@ -199,7 +234,9 @@ int main(void)
         TEST(there_is_no_ring_past_the_last_one),
         TEST(the_base_of_no_ring_ends_the_connection),
         TEST(a_size_is_a_power_of_two_up_to_32768),
+        TEST(a_size_for_a_packed_ring_is_refused_once_the_rings_are_split),
         TEST(a_base_has_sixteen_bits),
+        TEST(a_base_for_a_packed_ring_is_refused_once_the_rings_are_split),
         TEST(enabled_is_one_or_zero),
         TEST(bits_of_a_line_s_payload_without_meaning_are_refused),
         TEST(flags_of_an_address_without_meaning_are_refused),

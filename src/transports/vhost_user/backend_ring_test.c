@@ -10,9 +10,11 @@
 
 #include "backend_rig.h"
 
+static uint64_t layout; /* of the rings */
+
 static int set_up(void **state)
 {
-    *state = rig_open(2);
+    *state = rig_open_rings(2, layout);
     return 0;
 }
 
@@ -60,9 +62,9 @@ static void take_step(struct rig *rig, enum step step, uint64_t features)
 
 static void start_in_order(const enum step *order)
 {
-    struct rig *rig = rig_open(1);
+    struct rig *rig = rig_open_rings(1, layout);
     uint64_t protocol_features = rig->backend.protocol_features_max;
-    uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VHOST_USER_F_PROTOCOL_FEATURES;
+    uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VHOST_USER_F_PROTOCOL_FEATURES | layout;
     assert_int_equal(rig_send(rig, VHOST_USER_SET_PROTOCOL_FEATURES, 0, &protocol_features, 8, -1), 0);
     for (unsigned i = 0; i < STEPS; i++) {
         assert_false(rig_running(rig, 0));
@@ -113,7 +115,7 @@ static void libblkio_s_order_is_served(void **state)
     struct rig *rig = *state;
     const uint64_t protocol_features = VHOST_USER_PROTOCOL_F_MQ | VHOST_USER_PROTOCOL_F_REPLY_ACK |
                                        VHOST_USER_PROTOCOL_F_CONFIG | VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS;
-    const uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VHOST_USER_F_PROTOCOL_FEATURES;
+    const uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | VHOST_USER_F_PROTOCOL_FEATURES | layout;
     const struct vhost_user_region region = rig_region(0);
     assert_int_equal(rig_send(rig, VHOST_USER_SET_OWNER, 0, NULL, 0, -1), 0);
     assert_int_equal(rig_send(rig, VHOST_USER_SET_FEATURES, 0, &features, 8, -1), 0);
@@ -123,7 +125,7 @@ static void libblkio_s_order_is_served(void **state)
     assert_int_equal(rig_get(rig, VHOST_USER_GET_MAX_MEM_SLOTS), 509);
     assert_int_equal(rig_ack_region(rig, VHOST_USER_ADD_MEM_REG, &region, rig_handle(rig, 0)), 0);
     assert_int_equal(rig_ring_num(rig, 0), 0);
-    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, 0), 0);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, virtqueue_base_initial(layout)), 0);
     assert_int_equal(rig_ring_set_address(rig, 0), 0);
     assert_int_equal(rig_ring_kick_line(rig, 0), 0);
     assert_int_equal(rig_ring_call_line(rig, 0), 0);
@@ -137,7 +139,7 @@ static void libblkio_s_order_is_served(void **state)
 static void without_protocol_features_a_ring_starts_enabled(void **state)
 {
     struct rig *rig = *state;
-    const uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX;
+    const uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX | layout;
     assert_int_equal(rig_send(rig, VHOST_USER_SET_FEATURES, 0, &features, 8, -1), 0);
     assert_int_equal(rig_share(rig), RIG_NO_ANSWER);
     assert_int_equal(rig_ring_num(rig, 0), RIG_NO_ANSWER);
@@ -192,12 +194,12 @@ static void a_base_other_than_zero_is_where_a_ring_goes_on(void **state)
     rig_negotiate(rig);
     assert_int_equal(rig_share(rig), 0);
     /* Two requests that a predecessor has had. */
-    struct fake_driver *driver = &rig->queues[0].driver;
     rig_offer(rig, 0, RIG_DATA_0);
     rig_offer(rig, 0, RIG_DATA_0);
-    put_le16(&driver->used->index, 2);
     assert_int_equal(rig_ring_num(rig, 0), 0);
-    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, 2), 0);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, rig_base_after(rig, 2)), 0);
+    if (layout == 0)
+        put_le16(&rig->queues[0].driver.used->index, 2);
     assert_int_equal(rig_ring_set_address(rig, 0), 0);
     assert_int_equal(rig_ring_kick_line(rig, 0), 0);
     assert_int_equal(rig_ring_enable(rig, 0, true), 0);
@@ -206,6 +208,65 @@ static void a_base_other_than_zero_is_where_a_ring_goes_on(void **state)
     rig_offer(rig, 0, RIG_DATA_0);
     rig_kick(rig, 0);
     assert_int_equal(rig->virtqueues[0].popped_total, 1);
+}
+
+static void a_ring_whose_base_nobody_said_begins_where_new_ones_do(void **state)
+{
+    struct rig *rig = *state;
+    rig_negotiate(rig);
+    assert_int_equal(rig_share(rig), 0);
+    assert_int_equal(rig_get_base(rig, 0), virtqueue_base_initial(layout));
+    assert_int_equal(rig_ring_num(rig, 0), 0);
+    assert_int_equal(rig_ring_set_address(rig, 0), 0);
+    assert_int_equal(rig_ring_kick_line(rig, 0), 0);
+    assert_int_equal(rig_ring_enable(rig, 0, true), 0);
+    serves_one(rig, 0);
+}
+
+/* Five laps of the ring, stopped after each request: the wrap counters go along. */
+static void a_ring_goes_on_at_the_base_it_told_wherever_it_stops(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    for (uint32_t served = 1; served <= 5 * RIG_RING_SIZE; served++) {
+        serves_one(rig, 0);
+        int64_t base = rig_get_base(rig, 0);
+        assert_int_equal(base, rig_base_after(rig, served));
+        if (served % 3 == 0) /* a front end that says nothing means the same */
+            assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, (uint32_t)base), 0);
+        assert_int_equal(rig_ring_call_line(rig, 0), 0);
+        assert_int_equal(rig_ring_kick_line(rig, 0), 0);
+    }
+}
+
+/*
+ * What a front end does for VIRTIO_F_RING_RESET (VIRTIO 1.3, 2.6.1): one ring stops, and comes back as a new one, of
+ * another size and at another place, while the other ring runs on.
+ */
+static void one_ring_is_laid_anew_while_the_others_run_on(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    rig->hold = true;
+    rig_offer(rig, 1, RIG_DATA_0);
+    rig_kick(rig, 1);
+    for (unsigned life = 1; life <= 4; life++) {
+        rig->hold = false;
+        for (unsigned i = 0; i < life * 3; i++)
+            serves_one(rig, 0);
+        assert_int_equal(rig_get_base(rig, 0), rig_base_after(rig, life * 3));
+        rig->ring_size = 16u << life;
+        rig_lay_ring(rig, 0);
+        rig_move_ring(rig, 0, life * 0x4000);
+        rig_start_ring(rig, 0);
+        assert_int_equal(rig->virtqueues[0].config.size, 16u << life);
+        assert_int_equal(rig->queues[1].held_count, 1);
+    }
+    for (unsigned i = 0; i < 3 * rig->ring_size; i++)
+        serves_one(rig, 0);
+    rig_complete(rig, 1, 1);
+    assert_int_equal(rig_used(rig, 1), 1);
+    serves_one(rig, 1);
 }
 
 /* Changes while a ring runs */
@@ -226,16 +287,7 @@ static void a_running_ring_goes_on_at_other_addresses(void **state)
     rig_start(rig);
     serves_one(rig, 0);
     /* The same ring at another place, as a front end does that moves it. */
-    struct fake_driver *driver = &rig->queues[0].driver;
-    const uint64_t move = 0x8000;
-    uint8_t *memory = rig->objects[0].bytes;
-    memcpy(memory + RIG_RING(0) + move, memory + RIG_RING(0), rig->queues[0].driver.used_address - RIG_RING(0) + 4096);
-    driver->desc_address += move;
-    driver->avail_address += move;
-    driver->used_address += move;
-    driver->desc = (void *)((uint8_t *)driver->desc + move);
-    driver->avail = (void *)((uint8_t *)driver->avail + move);
-    driver->used = (void *)((uint8_t *)driver->used + move);
+    rig_move_ring(rig, 0, 0x8000);
     rig_offer(rig, 0, RIG_DATA_0); /* there without a kick */
     assert_int_equal(rig_ring_set_address(rig, 0), 0);
     assert_true(rig_running(rig, 0));
@@ -299,7 +351,7 @@ static void a_disabled_ring_is_not_served_and_goes_on_where_it_was(void **state)
     assert_int_equal(rig_ring_enable(rig, 0, true), 0);
     rig_run(rig);
     assert_int_equal(rig_used(rig, 0), 1);
-    assert_int_equal(rig_get_base(rig, 0), 2);
+    assert_int_equal(rig_get_base(rig, 0), rig_base_after(rig, 2));
 }
 
 static void disabling_waits_for_requests_in_flight_and_only_of_that_ring(void **state)
@@ -327,9 +379,9 @@ static void the_base_of_a_ring_that_never_started_is_the_one_it_was_given(void *
 {
     struct rig *rig = *state;
     rig_negotiate(rig);
-    assert_int_equal(rig_get_base(rig, 0), 0);
-    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, 77), 0);
-    assert_int_equal(rig_get_base(rig, 0), 77);
+    assert_int_equal(rig_get_base(rig, 0), rig_base_after(rig, 0));
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, rig_base_after(rig, 27)), 0);
+    assert_int_equal(rig_get_base(rig, 0), rig_base_after(rig, 27));
 }
 
 static void get_vring_base_stops_the_ring_and_drops_kick_and_call(void **state)
@@ -339,7 +391,7 @@ static void get_vring_base_stops_the_ring_and_drops_kick_and_call(void **state)
     serves_one(rig, 0);
     serves_one(rig, 0);
     unsigned handles = rig_handles(rig);
-    assert_int_equal(rig_get_base(rig, 0), 2);
+    assert_int_equal(rig_get_base(rig, 0), rig_base_after(rig, 2));
     assert_false(rig_running(rig, 0));
     assert_true(rig_running(rig, 1));
     assert_int_equal(rig_handles(rig), handles - 2);
@@ -350,7 +402,7 @@ static void get_vring_base_stops_the_ring_and_drops_kick_and_call(void **state)
     /* Stopped until the next kick line. */
     assert_int_equal(rig_ring_enable(rig, 0, true), 0);
     assert_false(rig_running(rig, 0));
-    assert_int_equal(rig_get_base(rig, 0), 2);
+    assert_int_equal(rig_get_base(rig, 0), rig_base_after(rig, 2));
     assert_int_equal(rig_ring_kick_line(rig, 0), 0);
     assert_true(rig_running(rig, 0));
     serves_one(rig, 0);
@@ -378,7 +430,7 @@ static void get_vring_base_is_answered_when_the_last_request_is_back(void **stat
     assert_true(rig_take(rig, &reply));
     assert_int_equal(reply.message.header.request, VHOST_USER_GET_VRING_BASE);
     assert_int_equal(reply.message.payload.state.index, 0);
-    assert_int_equal(reply.message.payload.state.num, 3);
+    assert_int_equal(reply.message.payload.state.num, rig_base_after(rig, 3));
     assert_int_equal(rig_used(rig, 0), 3);
 }
 
@@ -402,7 +454,7 @@ static void a_broken_ring_does_not_come_back_by_itself(void **state)
     assert_true(rig_running(rig, 1));
     assert_int_equal(rig_ring_enable(rig, 0, true), 0);
     assert_false(rig_running(rig, 0));
-    assert_int_equal(rig_get_base(rig, 0), 0);
+    assert_int_equal(rig_get_base(rig, 0), rig_base_after(rig, 0));
     rig_lay_ring(rig, 0);
     rig_start_ring(rig, 0);
     assert_true(rig_running(rig, 0));
@@ -414,10 +466,7 @@ static void a_ring_that_broke_unnoticed_does_not_come_back_either(void **state)
     struct rig *rig = *state;
     rig_start(rig);
     /* The table comes before the news from the queue's thread. */
-    struct fake_driver *driver = &rig->queues[0].driver;
-    fake_driver_desc(driver, 0, RIG_DATA_0, 16, VRING_DESC_F_NEXT, 0);
-    fake_driver_offer(driver, 0);
-    (void)fake_driver_show(driver);
+    rig_offer_broken(rig, 0);
     assert_int_equal(virtio_device_run(&rig->device, 0, 1), VIRTIO_EVENT_NEEDS_RESET);
     assert_int_equal(rig_share(rig), 0);
     assert_false(rig_running(rig, 0));
@@ -431,7 +480,7 @@ static void late_news_of_a_broken_ring_do_not_count_against_its_next_life(void *
     vhost_user_backend_queue_broken(&rig->backend, 0);
     assert_int_equal(rig_share(rig), 0);
     assert_true(rig_running(rig, 0));
-    assert_int_equal(rig_get_base(rig, 0), 0);
+    assert_int_equal(rig_get_base(rig, 0), rig_base_after(rig, 0));
     vhost_user_backend_queue_broken(&rig->backend, 0);
     assert_int_equal(rig_ring_kick_line(rig, 0), 0);
     assert_true(rig_running(rig, 0));
@@ -442,14 +491,15 @@ static void a_broken_ring_can_be_stopped(void **state)
     struct rig *rig = *state;
     rig_start(rig);
     rig_break(rig, 0);
-    assert_int_equal(rig_get_base(rig, 0), 0);
+    assert_int_equal(rig_get_base(rig, 0), rig_base_after(rig, 0));
     assert_int_equal(rig_get(rig, VHOST_USER_GET_STATUS) & 64, 64);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
-int main(void)
+int main(int argc, char **argv)
 {
+    layout = rig_layout(argc, argv);
     const struct CMUnitTest tests[] = {
         TEST(a_ring_starts_with_its_last_part_in_whatever_order_they_come),
         TEST(qemu_s_order_is_served),
@@ -459,6 +509,9 @@ int main(void)
         TEST(a_kick_before_the_ring_is_set_up_does_nothing),
         TEST(a_ring_without_kick_line_is_polled),
         TEST(a_base_other_than_zero_is_where_a_ring_goes_on),
+        TEST(a_ring_whose_base_nobody_said_begins_where_new_ones_do),
+        TEST(a_ring_goes_on_at_the_base_it_told_wherever_it_stops),
+        TEST(one_ring_is_laid_anew_while_the_others_run_on),
         TEST(size_and_base_of_a_running_ring_cannot_change),
         TEST(a_running_ring_goes_on_at_other_addresses),
         TEST(a_bad_address_leaves_a_running_ring_where_it_was),

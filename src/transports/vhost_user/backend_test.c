@@ -36,6 +36,9 @@ static void features_on_offer_are_the_device_s_the_ring_s_and_vhost_s_own(void *
     struct rig *rig = *state;
     uint64_t expected = RIG_FEATURE | RIG_FEATURE_RIVAL | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX |
                         VIRTIO_F_VERSION_1 | VHOST_F_LOG_ALL | VHOST_USER_F_PROTOCOL_FEATURES;
+    assert_int_equal(rig_get(rig, VHOST_USER_GET_FEATURES), expected | VIRTIO_F_RING_PACKED | VIRTIO_F_IN_ORDER);
+    rig->device.offers_packed = false;
+    rig->device.offers_in_order = false;
     assert_int_equal(rig_get(rig, VHOST_USER_GET_FEATURES), expected);
 }
 

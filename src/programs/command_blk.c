@@ -42,6 +42,7 @@ struct blk_command {
     uint64_t block_size; /* which of blk_block_sizes */
     uint64_t seg_max, size_max;
     uint64_t engine; /* which of blk_engines */
+    bool in_order;
 
     struct disk_image image;
     struct blk_backend backend;
@@ -185,6 +186,7 @@ static int blk_serve(struct blk_command *command)
     if (r < 0)
         return daemon_complain(EXIT_FAILED, "blk", "cannot make a disk of %llu bytes in blocks of %u: %s",
                                (unsigned long long)options.size_bytes, options.block_bytes, strerror(-r));
+    command->blk.device.offers_in_order = command->in_order;
     const struct daemon_device device = {
         .name = "blk",
         .device = &command->blk.device,
@@ -290,6 +292,7 @@ int command_blk(int count, char **arguments)
         option_number("limit-iops", &command.limit_iops, 1, UINT32_MAX, "requests a second, all queues together"),
         option_bytes("limit-bytes-per-s", &command.limit_bytes_per_s, VIRTIO_BLK_SECTOR_BYTES, INT64_MAX,
                      "bytes read and written a second, all queues together"),
+        option_flag("in-order", &command.in_order, "offer to complete requests in their order, which slows fast ones"),
         option_bytes("blk-null", &command.null_bytes, VIRTIO_BLK_SECTOR_BYTES, INT64_MAX,
                      "instead of a file, a disk that does nothing, for measurement"),
         DAEMON_OPTION_ROWS(&command.daemon),

@@ -31,7 +31,7 @@ static json_t *rng_statistics(void *context)
                      (json_int_t)atomic_load(&rng->source_errors_total));
 }
 
-static int rng_serve(const struct daemon_options *options, const char *source, uint64_t rate_bytes_per_s)
+static int rng_serve(const struct daemon_options *options, const char *source, uint64_t rate_bytes_per_s, bool packed)
 {
     char error[OPTIONS_ERROR_BYTES];
     struct rng_command command;
@@ -45,6 +45,7 @@ static int rng_serve(const struct daemon_options *options, const char *source, u
         daemon_complain(0, "rng", "out of memory");
     } else {
         rng_init(&command.rng, command.queues.queues, &command.file.source, rate_bytes_per_s);
+        command.rng.device.offers_packed = packed;
         const struct daemon_device device = {
             .name = "rng",
             .device = &command.rng.device,
@@ -67,9 +68,11 @@ int command_rng(int count, char **arguments)
     struct daemon_options options = {.log_level = LOG_LEVEL_ERROR};
     const char *source = ENTROPY_FILE_DEFAULT;
     uint64_t rate_bytes_per_s = 0;
+    bool packed = false;
     struct option table[] = {
         option_text("source", &source, "PATH", "where entropy comes from: " ENTROPY_FILE_DEFAULT " unless given"),
         option_bytes("rate-bytes-per-s", &rate_bytes_per_s, 1, INT64_MAX, "give the guest no more than this"),
+        option_flag("packed-ring", &packed, "offer it; QEMU's guests then do not survive a new daemon"),
         DAEMON_OPTION_ROWS(&options),
     };
     if (options_ask(arguments, count, "print-capabilities")) {
@@ -83,5 +86,5 @@ int command_rng(int count, char **arguments)
     if (status >= 0)
         return status;
     daemon_take_signals();
-    return rng_serve(&options, source, rate_bytes_per_s);
+    return rng_serve(&options, source, rate_bytes_per_s, packed);
 }

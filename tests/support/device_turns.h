@@ -3,6 +3,7 @@
 #ifndef TESTS_SUPPORT_DEVICE_TURNS_H
 #define TESTS_SUPPORT_DEVICE_TURNS_H
 
+#include "fake_driver.h"
 #include "virtio/virtio_device.h"
 
 /* A model may write into its own ring, and so find new requests for ever: that is the driver's wish. */
@@ -24,6 +25,14 @@ static inline void device_take_turns(struct virtio_device *device, unsigned inde
         events = virtio_device_run(device, index, burst);
         idle = queue->popped_total == popped && queue->pushed_total == pushed ? idle + 1 : 0;
     }
+}
+
+/* May @driver take what the device gives back next? It ends the program over a head outside its ring. */
+static inline bool driver_can_get(const struct fake_driver *driver)
+{
+    if (driver->packed)
+        return le16_to_cpu(driver->ring[driver->next_used].id) < driver->size;
+    return le32_to_cpu(driver->used->ring[driver->next_used % driver->size].id) < driver->size;
 }
 
 #endif

@@ -229,6 +229,7 @@ int blk_init(struct blk *blk, struct virtqueue *queues, uint16_t queue_count, st
         return r;
 
     virtio_device_init(&blk->device, &blk_class, queues, queue_count);
+    blk->device.offers_packed = true; /* front ends keep an in-flight record for disks */
     blk->port = port;
     blk->options = checked;
     atomic_init(&blk->capacity_sectors, whole_block_sectors(&checked, checked.size_bytes));

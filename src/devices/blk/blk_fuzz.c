@@ -44,6 +44,7 @@ static _Alignas(64) uint8_t blocks[QUEUES][1 << 20];
 static struct guest_memory memory;
 static struct virtq_arena arenas[QUEUES];
 static struct virtqueue queues[QUEUES];
+static bool started[QUEUES];
 static struct fake_driver drivers[QUEUES];
 static struct fuzz_port port;
 static struct blk blk;
@@ -156,8 +157,16 @@ static void start_queue(unsigned index)
 {
     struct virtqueue_config config = fake_driver_config(&drivers[index], blk.device.features);
 
-    config.base = virtqueue_base(&queues[index]);
-    virtio_device_queue_start(&blk.device, index, &config, &memory, NULL, NULL);
+    if (started[index])
+        config.base = virtqueue_base(&queues[index]);
+    int r = virtio_device_queue_start(&blk.device, index, &config, &memory, NULL, NULL);
+    /* What was loaded may be no base of this ring. */
+    if (r < 0) {
+        config.base = virtqueue_base_initial(config.features);
+        r = virtio_device_queue_start(&blk.device, index, &config, &memory, NULL, NULL);
+    }
+    ASSERT(r == 0);
+    started[index] = true;
 }
 
 /* Complete everything until @index has stopped: more turns than there can be operations would mean that it hangs. */
@@ -196,6 +205,8 @@ static void begin(struct fuzz_input *input)
         .serial = "fuzz",
     };
     struct fake_memory low = {LOW_BASE, REGION_BYTES, low_bytes};
+    uint64_t ring = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | (flags & 64 ? VIRTIO_F_EVENT_IDX : 0) |
+                    (limits & 4 ? VIRTIO_F_RING_PACKED : 0) | (limits & 8 ? VIRTIO_F_IN_ORDER : 0);
 
     memset(low_bytes, 0, sizeof(low_bytes));
     memset(high_bytes, 0, sizeof(high_bytes));
@@ -208,13 +219,15 @@ static void begin(struct fuzz_input *input)
         memset(blocks[i], 0, virtq_arena_bytes(&shape));
         virtq_arena_init(&arenas[i], &shape, blocks[i]);
         virtqueue_init(&queues[i], &arenas[i]);
-        fake_driver_init(&drivers[i], &low, LOW_BASE + i * 1024, RING_SIZE, (flags & 64) != 0 ? VIRTIO_F_EVENT_IDX : 0);
+        started[i] = false;
+        fake_driver_init(&drivers[i], &low, LOW_BASE + i * 1024, RING_SIZE, ring);
     }
     int r = blk_init(&blk, queues, QUEUES, &port.port, &options);
     ASSERT(r == 0);
-    uint64_t ring = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | (flags & 64 ? VIRTIO_F_EVENT_IDX : 0);
+    blk.device.offers_in_order = true;
     uint64_t wanted = flags & 128 ? fuzz_u64(input) : ~UINT64_C(0);
-    uint64_t features = virtio_device_features(&blk.device) & ~VIRTIO_F_EVENT_IDX & wanted;
+    const uint64_t chosen = VIRTIO_F_EVENT_IDX | VIRTIO_F_RING_PACKED | VIRTIO_F_IN_ORDER;
+    uint64_t features = virtio_device_features(&blk.device) & ~chosen & wanted;
     r = virtio_device_set_features(&blk.device, features | ring);
     ASSERT(r == 0);
     for (unsigned i = 0; i < QUEUES; i++)
@@ -368,10 +381,16 @@ static void step(struct fuzz_input *input)
         restart(input, queue, (code & 64) != 0);
         break;
     case 14:
-        fake_driver_offer(&drivers[queue], fuzz_u8(input));
+        if (drivers[queue].packed) {
+            where = fuzz_u8(input);
+            fake_driver_packed_desc(&drivers[queue], where % RING_SIZE, address_of(fuzz_u16(input)), fuzz_u16(input),
+                                    where, fuzz_u16(input));
+        } else {
+            fake_driver_offer(&drivers[queue], fuzz_u8(input));
+        }
         break;
     case 15:
-        if (le32_to_cpu(drivers[queue].used->ring[drivers[queue].next_used % RING_SIZE].id) < RING_SIZE)
+        if (driver_can_get(&drivers[queue]))
             fake_driver_get(&drivers[queue], &head, &length);
         break;
     }

@@ -135,6 +135,7 @@ void rng_init(struct rng *rng, struct virtqueue *queue, struct entropy_source *s
 {
     *rng = (struct rng){.source = source};
     virtio_device_init(&rng->device, &rng_class, queue, 1);
+    rng->device.offers_in_order = true; /* no request overtakes another */
     rate_limit_init(&rng->rate, rate_bytes_per_s, RNG_RATE_BURST_NS);
 }
 

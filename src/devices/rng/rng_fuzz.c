@@ -61,11 +61,12 @@ static uint64_t source_now_ns(struct entropy_source *self)
 
 static const struct entropy_source_class source_class = {.read = source_read, .now_ns = source_now_ns};
 
-static void start(void)
+static void start(bool again)
 {
     struct virtqueue_config config = fake_driver_config(&driver, rng.device.features);
 
-    config.base = virtqueue_base(&queue);
+    if (again)
+        config.base = virtqueue_base(&queue);
     virtio_device_queue_start(&rng.device, 0, &config, &memory, NULL, NULL);
 }
 
@@ -90,13 +91,15 @@ static void begin(struct fuzz_input *input)
     memset(block, 0, virtq_arena_bytes(&shape));
     virtq_arena_init(&arena, &shape, block);
     virtqueue_init(&queue, &arena);
-    fake_driver_init(&driver, &guest, GUEST_BASE, RING_SIZE, (flags & 1) != 0 ? VIRTIO_F_EVENT_IDX : 0);
+    uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | (flags & 1 ? VIRTIO_F_EVENT_IDX : 0) |
+                        (flags & 4 ? VIRTIO_F_RING_PACKED : 0) | (flags & 8 ? VIRTIO_F_IN_ORDER : 0);
+    fake_driver_init(&driver, &guest, GUEST_BASE, RING_SIZE, features);
     source = (struct fuzz_source){.source.class = &source_class, .now_ns = 1};
     rng_init(&rng, &queue, &source.source, flags & 2 ? 1000 : 0);
-    uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | (flags & 1 ? VIRTIO_F_EVENT_IDX : 0);
+    rng.device.offers_packed = true;
     int r = virtio_device_set_features(&rng.device, features);
     ASSERT(r == 0);
-    start();
+    start(false);
 }
 
 static void offer(struct fuzz_input *input)
@@ -151,13 +154,18 @@ static void step(struct fuzz_input *input)
             virtio_device_reset(&rng.device);
             virtio_device_set_features(&rng.device, features);
         }
-        start();
+        start((code & 64) == 0);
         break;
     case 7:
-        if (code & 64)
+        if ((code & 64) != 0 && driver.packed) {
+            where = fuzz_u8(input);
+            fake_driver_packed_desc(&driver, where % RING_SIZE, GUEST_BASE + fuzz_u16(input), fuzz_u16(input), where,
+                                    fuzz_u16(input));
+        } else if ((code & 64) != 0) {
             fake_driver_offer(&driver, fuzz_u8(input));
-        else if (le32_to_cpu(driver.used->ring[driver.next_used % RING_SIZE].id) < RING_SIZE)
+        } else if (driver_can_get(&driver)) {
             fake_driver_get(&driver, &head, &length);
+        }
         break;
     }
 }

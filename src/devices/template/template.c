@@ -79,6 +79,7 @@ void template_init(struct template *template, struct virtqueue *queue, struct te
 {
     *template = (struct template){.sink = sink};
     virtio_device_init(&template->device, &template_class, queue, 1);
+    template->device.offers_in_order = true; /* no message overtakes another */
 }
 
 size_t template_request_bytes(void)

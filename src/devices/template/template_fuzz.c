@@ -42,11 +42,12 @@ static int sink_take(struct template_sink *self, const void *message, size_t siz
 
 static const struct template_sink_class sink_class = {.take = sink_take};
 
-static void start(void)
+static void start(bool again)
 {
     struct virtqueue_config config = fake_driver_config(&driver, template.device.features);
 
-    config.base = virtqueue_base(&queue);
+    if (again)
+        config.base = virtqueue_base(&queue);
     virtio_device_queue_start(&template.device, 0, &config, &memory, NULL, NULL);
 }
 
@@ -57,11 +58,14 @@ static void stop(void)
     ASSERT((events & VIRTIO_EVENT_STOPPED) != 0);
 }
 
-static void begin(void)
+static void begin(struct fuzz_input *input)
 {
     struct virtq_arena_shape shape = {
         .slots = 8, .medium_runs = 2, .long_runs = 1, .request_bytes = template_request_bytes()};
     struct fake_memory guest = {GUEST_BASE, GUEST_BYTES, guest_bytes};
+    uint8_t flags = fuzz_u8(input);
+    uint64_t features = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | (flags & 1 ? VIRTIO_F_EVENT_IDX : 0) |
+                        (flags & 2 ? VIRTIO_F_RING_PACKED : 0) | (flags & 4 ? VIRTIO_F_IN_ORDER : 0);
 
     memset(guest_bytes, 0, sizeof(guest_bytes));
     guest_memory_init(&memory, NULL);
@@ -70,11 +74,13 @@ static void begin(void)
     memset(block, 0, virtq_arena_bytes(&shape));
     virtq_arena_init(&arena, &shape, block);
     virtqueue_init(&queue, &arena);
-    fake_driver_init(&driver, &guest, GUEST_BASE, RING_SIZE, 0);
+    fake_driver_init(&driver, &guest, GUEST_BASE, RING_SIZE, features);
     sink = (struct fuzz_sink){.sink.class = &sink_class};
     template_init(&template, &queue, &sink.sink);
-    virtio_device_set_features(&template.device, VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC);
-    start();
+    template.device.offers_packed = true;
+    int r = virtio_device_set_features(&template.device, features);
+    ASSERT(r == 0);
+    start(false);
 }
 
 static void step(struct fuzz_input *input)
@@ -95,7 +101,13 @@ static void step(struct fuzz_input *input)
         fake_driver_add(&driver, &piece, 1);
         break;
     case 2:
-        fake_driver_offer(&driver, fuzz_u8(input));
+        if (driver.packed) {
+            where = fuzz_u8(input);
+            fake_driver_packed_desc(&driver, where % RING_SIZE, GUEST_BASE + fuzz_u16(input), fuzz_u16(input), where,
+                                    fuzz_u16(input));
+        } else {
+            fake_driver_offer(&driver, fuzz_u8(input));
+        }
         break;
     case 3:
         fake_driver_show(&driver);
@@ -111,7 +123,7 @@ static void step(struct fuzz_input *input)
         break;
     case 6:
         stop();
-        start();
+        start(true);
         break;
     case 7:
         where = fuzz_u16(input);
@@ -126,7 +138,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct fuzz_input input = {data, size};
 
-    begin();
+    begin(&input);
     for (unsigned i = 0; i < STEPS_MAX && input.left > 0; i++)
         step(&input);
     stop();

@@ -396,7 +396,7 @@ static void what_was_written_before_a_breach_is_not_taken_back(void **state)
 static void a_queue_with_held_requests_stops_when_they_are_complete(void **state)
 {
     struct fixture *fixture = *state;
-    uint16_t base;
+    uint32_t base;
     begin_server(fixture);
     begin_client(fixture);
     offer(fixture, 0, ORDER_HOLD);

@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "conformance_rig.h"
 
@@ -11,10 +13,12 @@
 
 struct daemon rig_daemon;
 
-const uint64_t rig_all_features = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX |
-                                  VHOST_USER_F_PROTOCOL_FEATURES | VIRTIO_BLK_F_FLUSH | VIRTIO_BLK_F_DISCARD |
-                                  VIRTIO_BLK_F_WRITE_ZEROES | VIRTIO_BLK_F_CONFIG_WCE | VIRTIO_BLK_F_MQ |
-                                  VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_BLK_SIZE;
+const char *const rig_options[] = {"--queues=4", "--in-order", NULL};
+
+uint64_t rig_all_features = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX |
+                            VHOST_USER_F_PROTOCOL_FEATURES | VIRTIO_BLK_F_FLUSH | VIRTIO_BLK_F_DISCARD |
+                            VIRTIO_BLK_F_WRITE_ZEROES | VIRTIO_BLK_F_CONFIG_WCE | VIRTIO_BLK_F_MQ |
+                            VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_BLK_SIZE;
 
 void rig_join(struct vhost_user_client *client, uint64_t features, uint64_t protocol_features)
 {
@@ -92,12 +96,67 @@ void rig_tell_state(struct vhost_user_client *client, uint32_t message, uint32_t
     assert_int_equal(client_call_ack(client, message, &state, sizeof(state), NULL, 0), 0);
 }
 
+void rig_record_get(struct vhost_user_client *client, struct rig_record *record)
+{
+    const struct vhost_user_inflight ask = {.queue_count = 4, .queue_size = RING_SIZE};
+    struct vhost_user_message answer;
+    assert_int_equal(client_call(client, VHOST_USER_GET_INFLIGHT_FD, &ask, VHOST_USER_INFLIGHT_BYTES, &answer), 0);
+    assert_int_equal(answer.handle_count, 1);
+    record->said = answer.payload.inflight;
+    record->said.queue_count = 4;
+    record->said.queue_size = RING_SIZE;
+    record->handle = answer.handles[0];
+    size_t bytes = record->said.mmap_size + record->said.mmap_offset;
+    record->mapped = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, record->handle, 0);
+    assert_true(record->mapped != MAP_FAILED);
+    record->area = record->mapped + record->said.mmap_offset;
+}
+
+void rig_record_give(struct vhost_user_client *client, const struct rig_record *record)
+{
+    assert_int_equal(client_call_ack(client, VHOST_USER_SET_INFLIGHT_FD, &record->said, VHOST_USER_INFLIGHT_BYTES,
+                                     &record->handle, 1),
+                     0);
+}
+
+void rig_record_done(struct rig_record *record)
+{
+    munmap(record->mapped, record->said.mmap_size + record->said.mmap_offset);
+    close(record->handle);
+}
+
+bool rig_is_packed(void)
+{
+    return (rig_all_features & VIRTIO_F_RING_PACKED) != 0;
+}
+
+uint32_t rig_base_after(uint32_t size, uint32_t requests, uint32_t descriptors)
+{
+    if (!rig_is_packed())
+        return requests & UINT16_MAX;
+    uint32_t served = requests * descriptors;
+    uint32_t half = VIRTQ_BASE_PACKED(served % size, served / size % 2 == 0);
+    return half << 16 | half;
+}
+
 bool rig_arguments(int argc, char **argv)
 {
-    if (argc != 2) {
-        fprintf(stderr, "usage: %s PROGRAM\n", argv[0]);
+    static const struct {
+        const char *name;
+        uint64_t features;
+    } layouts[] = {
+        {"split", 0},
+        {"packed", VIRTIO_F_RING_PACKED},
+        {"in-order", VIRTIO_F_RING_PACKED | VIRTIO_F_IN_ORDER},
+    };
+    unsigned layout = 0;
+    while (argc == 3 && layout < ARRAY_SIZE(layouts) && strcmp(argv[2], layouts[layout].name) != 0)
+        layout++;
+    if (argc != 3 || layout == ARRAY_SIZE(layouts)) {
+        fprintf(stderr, "usage: %s PROGRAM split|packed|in-order\n", argv[0]);
         return false;
     }
+    rig_all_features |= layouts[layout].features;
     daemon_program = argv[1];
     cmocka_set_test_filter(getenv("CMOCKA_TEST_FILTER")); /* to look at one alone */
     return true;
@@ -105,10 +164,9 @@ bool rig_arguments(int argc, char **argv)
 
 int rig_start(void **state)
 {
-    static const char *const options[] = {"--queues=4", NULL};
     (void)state;
     daemon_prepare(&rig_daemon, DISK_BYTES);
-    daemon_start(&rig_daemon, "blk", options);
+    daemon_start(&rig_daemon, "blk", rig_options);
     return 0;
 }
 

@@ -23,8 +23,17 @@
 /* The daemon of all tests of a program, which lives from rig_start to rig_stop. */
 extern struct daemon rig_daemon;
 
-/* What a driver that knows all of the disk accepts. */
-extern const uint64_t rig_all_features;
+/* The options it is started with. */
+extern const char *const rig_options[];
+
+/* What a driver that knows all of the disk accepts, of the ring's layouts the one that the program is told to test. */
+extern uint64_t rig_all_features;
+
+/* Is that the packed one? */
+bool rig_is_packed(void);
+
+/* The base of a ring of @size that has served @requests of @descriptors each. */
+uint32_t rig_base_after(uint32_t size, uint32_t requests, uint32_t descriptors);
 
 /* Connected and negotiated; then also with shared memory and queue 0 running. Ended by client_done. */
 void rig_join(struct vhost_user_client *client, uint64_t features, uint64_t protocol_features);
@@ -41,7 +50,23 @@ void rig_write_then_read(struct vhost_user_client *client, unsigned queue, uint6
 uint64_t rig_ask_u64(struct vhost_user_client *client, uint32_t message);
 void rig_tell_state(struct vhost_user_client *client, uint32_t message, uint32_t index, uint32_t num);
 
-/* The command line of each program: PROGRAM. False when it is wrong, which has been said then. */
+/* A record of requests in flight, as the front end keeps it while back ends come and go. */
+struct rig_record {
+    struct vhost_user_inflight said;
+    int handle;
+    uint8_t *mapped;
+    uint8_t *area; /* of queue 0 */
+};
+
+/* GET_INFLIGHT_FD for four queues of RING_SIZE; SET_INFLIGHT_FD; and forget it. */
+void rig_record_get(struct vhost_user_client *client, struct rig_record *record);
+void rig_record_give(struct vhost_user_client *client, const struct rig_record *record);
+void rig_record_done(struct rig_record *record);
+
+/*
+ * The command line of each program: PROGRAM split|packed|in-order; in-order is packed, too. False when it is wrong,
+ * which has been said then.
+ */
 bool rig_arguments(int argc, char **argv);
 
 /* Set-up and teardown of a group of tests. */

@@ -116,6 +116,15 @@ void daemon_stop(struct daemon *daemon)
     daemon->pid = 0;
 }
 
+void daemon_kill(struct daemon *daemon)
+{
+    int status;
+    assert_int_equal(kill(daemon->pid, SIGKILL), 0);
+    assert_int_equal(waitpid(daemon->pid, &status, 0), daemon->pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    daemon->pid = 0;
+}
+
 void daemon_done(struct daemon *daemon)
 {
     unlink(daemon->socket_path);

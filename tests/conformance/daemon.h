@@ -42,6 +42,9 @@ json_t *daemon_stats(const struct daemon *daemon);
 /* Ask it to end by SIGTERM and fail the test unless it exits 0: sanitizers report by the exit status too. */
 void daemon_stop(struct daemon *daemon);
 
+/* End it by SIGKILL, whatever it does at the moment: daemon_start then makes its successor. */
+void daemon_kill(struct daemon *daemon);
+
 /* Remove the folder. */
 void daemon_done(struct daemon *daemon);
 

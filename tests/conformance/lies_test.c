@@ -162,7 +162,7 @@ static void lies_reach_many_code_paths(void **state)
 static bool lives_to_the_end(unsigned messages, bool in_half)
 {
     struct vhost_user_client client;
-    uint16_t base;
+    uint32_t base;
     assert_int_equal(client_init(&client, LIES_GUEST_BASE, LIES_MEMORY_BYTES, DAEMON_TIMEOUT_MS), 0);
     client.vanish_after = messages;
     client.vanish_in_half = in_half;

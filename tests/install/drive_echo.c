@@ -68,7 +68,7 @@ int main(int argc, char **argv)
         good = good && echoes(&client, 1 + i % 2, i);
     result(good, "the example gives back what was sent");
     result(config_of(&client) == 20 * PIECE_BYTES + 20 * 2 * PIECE_BYTES, "its configuration space counts the bytes");
-    uint16_t base;
+    uint32_t base;
     result(client_stop_queue(&client, 0, &base) == 0 && base == 40, "its queue stops where it stood");
     client_disconnect(&client);
 

@@ -344,7 +344,7 @@ static int set_line(struct vhost_user_client *client, uint32_t request, unsigned
 }
 
 /* The order is QEMU's (vhost_virtqueue_start): size, base, address, error, call, kick; then enable. */
-static int start_ring(struct vhost_user_client *client, unsigned index, const struct fake_driver *driver)
+static int start_ring(struct vhost_user_client *client, unsigned index, const struct fake_driver *driver, uint32_t base)
 {
     struct vhost_user_client_queue *queue = &client->queues[index];
     uint64_t offset = client->frontend_base - client->memory.guest_base;
@@ -352,7 +352,7 @@ static int start_ring(struct vhost_user_client *client, unsigned index, const st
     int r = set(client, VHOST_USER_SET_VRING_NUM, &state, sizeof(state), NULL, 0);
     if (r < 0)
         return r;
-    state.num = 0;
+    state.num = base;
     r = set(client, VHOST_USER_SET_VRING_BASE, &state, sizeof(state), NULL, 0);
     if (r < 0)
         return r;
@@ -386,6 +386,12 @@ int client_start_queue(struct vhost_user_client *client, unsigned index, uint64_
     if (queue->driver == NULL)
         return -ENOMEM;
     fake_driver_init(queue->driver, &client->memory, ring_address, size, client->features);
+    return client_resume_queue(client, index, virtqueue_base_initial(client->features));
+}
+
+int client_resume_queue(struct vhost_user_client *client, unsigned index, uint32_t base)
+{
+    struct vhost_user_client_queue *queue = &client->queues[index];
     int *lines[] = {&queue->kick, &queue->call, &queue->error};
     for (unsigned i = 0; i < ARRAY_SIZE(lines); i++) {
         close_handle(lines[i]);
@@ -393,10 +399,10 @@ int client_start_queue(struct vhost_user_client *client, unsigned index, uint64_
         if (*lines[i] < 0)
             return -errno;
     }
-    return start_ring(client, index, queue->driver);
+    return start_ring(client, index, queue->driver, base);
 }
 
-int client_stop_queue(struct vhost_user_client *client, unsigned index, uint16_t *ret_base)
+int client_stop_queue(struct vhost_user_client *client, unsigned index, uint32_t *ret_base)
 {
     struct vhost_user_vring_state state = {.index = index};
     struct vhost_user_message answer;
@@ -405,7 +411,7 @@ int client_stop_queue(struct vhost_user_client *client, unsigned index, uint16_t
         return r;
     if (answer.header.size != sizeof(state) || answer.payload.state.index != index)
         return -EBADMSG;
-    *ret_base = (uint16_t)answer.payload.state.num;
+    *ret_base = answer.payload.state.num;
     return 0;
 }
 

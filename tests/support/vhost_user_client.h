@@ -47,7 +47,8 @@ int client_connect(struct vhost_user_client *client, const char *path);
 void client_disconnect(struct vhost_user_client *client);
 
 /*
- * Negotiate: owner, features (those offered of @features), protocol features (those offered of @protocol_features).
+ * Negotiate: owner, features (those offered of @features; the rings' layout is among them), protocol features (those
+ * offered of @protocol_features).
  */
 int client_negotiate(struct vhost_user_client *client, uint64_t features, uint64_t protocol_features);
 
@@ -57,8 +58,11 @@ int client_share_memory(struct vhost_user_client *client);
 /* Make a ring of @size at @ring_address, eventfds, and start queue @index, enabled. */
 int client_start_queue(struct vhost_user_client *client, unsigned index, uint64_t ring_address, uint32_t size);
 
+/* Start queue @index, whose driver has its ring, with new eventfds at @base. */
+int client_resume_queue(struct vhost_user_client *client, unsigned index, uint32_t base);
+
 /* GET_VRING_BASE: stops the queue. */
-int client_stop_queue(struct vhost_user_client *client, unsigned index, uint16_t *ret_base);
+int client_stop_queue(struct vhost_user_client *client, unsigned index, uint32_t *ret_base);
 
 int client_kick(struct vhost_user_client *client, unsigned index);
 /* Wait for the call eventfd, and clear it. */

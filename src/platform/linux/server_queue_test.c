@@ -146,7 +146,7 @@ static void leaves_no_kick_behind_for_the_front_end_to_find(void **state)
     (void)state;
     struct fixture *fixture = given_a_server(true);
     uint64_t count;
-    uint16_t base;
+    uint32_t base;
     connect_client(fixture);
     start_queue(fixture);
     assert_int_equal(ask_for_entropy(fixture), 16);
@@ -199,7 +199,7 @@ static void takes_pipes_as_lines(void **state)
     close(kick[1]);
     close(call[0]);
     expect_an_idle_loop(fixture);
-    uint16_t base;
+    uint32_t base;
     assert_int_equal(client_stop_queue(&fixture->client, 0, &base), 0);
     assert_int_equal(base, 3);
     close(kick[0]);

@@ -35,6 +35,21 @@ static void offers_what_it_promises(void **state)
     client_done(&client);
 }
 
+/* docs/decisions/0010-ring-features-on-offer.md: an eventfd carries no data, and front ends reset no ring of ours. */
+static void offers_of_the_ring_s_features_those_that_front_ends_can_keep(void **state)
+{
+    (void)state;
+    struct vhost_user_client client;
+    rig_join(&client, rig_all_features, UINT64_MAX);
+    const uint64_t ring = UINT64_C(0xfffffff) << 24; /* 24 to 51: reserved for queues and negotiation (6) */
+    const uint64_t vhost = VHOST_F_LOG_ALL | VHOST_USER_F_PROTOCOL_FEATURES;
+    uint64_t offered = rig_ask_u64(&client, VHOST_USER_GET_FEATURES) & ring & ~vhost;
+    assert_int_equal(offered, VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_VERSION_1 | VIRTIO_F_RING_PACKED |
+                                  VIRTIO_F_IN_ORDER);
+    assert_int_equal(offered & (VIRTIO_F_NOTIFICATION_DATA | VIRTIO_F_RING_RESET), 0);
+    client_done(&client);
+}
+
 static void answers_configuration_in_the_size_that_was_asked_for(void **state)
 {
     (void)state;
@@ -248,6 +263,7 @@ int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(offers_what_it_promises),
+        cmocka_unit_test(offers_of_the_ring_s_features_those_that_front_ends_can_keep),
         cmocka_unit_test(answers_configuration_in_the_size_that_was_asked_for),
         cmocka_unit_test(writes_configuration_that_may_be_written),
         cmocka_unit_test(keeps_data_over_front_ends),

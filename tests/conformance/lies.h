@@ -35,8 +35,9 @@ struct lie {
     enum outcome (*tell)(struct vhost_user_client *client);
 };
 
-extern const struct lie message_lies[], memory_lies[], ring_lies[], device_lies[];
-extern const unsigned message_lie_count, memory_lie_count, ring_lie_count, device_lie_count;
+/* The honest part of packed_lies negotiates packed rings. */
+extern const struct lie message_lies[], memory_lies[], ring_lies[], packed_lies[], device_lies[];
+extern const unsigned message_lie_count, memory_lie_count, ring_lie_count, packed_lie_count, device_lie_count;
 
 /* Where things lie in the client's memory, as offsets from its guest base. */
 #define LIES_GUEST_BASE UINT64_C(0x40000000)

@@ -126,7 +126,7 @@ static enum outcome ring_address_cut_short(struct vhost_user_client *client)
 
 static enum outcome features_not_offered(struct vhost_user_client *client)
 {
-    uint64_t features = client->features | VIRTIO_F_RING_PACKED;
+    uint64_t features = client->features | UINT64_C(1) << 60;
     return tell(client, VHOST_USER_SET_FEATURES, &features, sizeof(features), NULL, 0);
 }
 

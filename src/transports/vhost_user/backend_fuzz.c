@@ -3,7 +3,7 @@
  * The back end's state machine against a front end without manners. The input is a list of steps: messages, raw ones of
  * any size with any descriptors and plausible ones with numbers off by a little; requests that are offered, kicked and
  * completed in between; guest memory, the log and the in-flight record written over; mappings that fail; front ends
- * that go, at any moment.
+ * that go, at any moment. What rings the front end lays, split, packed or packed in order, is a step, too.
  *
  * Held against it, after each step: every open handle and every mapping is one that the back end can name; it is busy
  * exactly while a ring is stopping; its idea of which rings run is the device's; a message is answered at most once.
@@ -172,7 +172,9 @@ static void ring_state(struct rig *rig, struct fuzz_input *input, unsigned index
     static const uint32_t requests[] = {VHOST_USER_SET_VRING_NUM, VHOST_USER_SET_VRING_BASE,
                                         VHOST_USER_SET_VRING_ENABLE};
     unsigned which = fuzz_u8(input) % ARRAY_SIZE(requests);
-    const uint32_t good[] = {RIG_RING_SIZE, rig->queues[index].driver.next_used, fuzz_u8(input) & 1u};
+    const struct fake_driver *driver = &rig->queues[index].driver;
+    uint32_t base = driver->packed ? VIRTQ_BASE_PACKED(driver->next_used, driver->used_mark != 0) : driver->next_used;
+    const uint32_t good[] = {RIG_RING_SIZE, base, fuzz_u8(input) & 1u};
     const struct vhost_user_vring_state state = {
         .index = index,
         .num = (uint32_t)off_by(input, good[which]),
@@ -204,7 +206,7 @@ static void start_ring(struct rig *rig, struct fuzz_input *input, unsigned index
 {
     const uint64_t value = index;
     const struct vhost_user_vring_state state = {.index = index, .num = RIG_RING_SIZE};
-    const struct vhost_user_vring_state base = {.index = index, .num = 0};
+    const struct vhost_user_vring_state base = {.index = index, .num = virtqueue_base_initial(rig->ring_features)};
     const struct vhost_user_vring_state enable = {.index = index, .num = 1};
     const struct vhost_user_vring_address address = rig_ring_address(rig, index);
     if (!rig->backend.queues[index].running)
@@ -272,7 +274,8 @@ static void negotiate(struct rig *rig, struct fuzz_input *input, unsigned index)
 {
     (void)index;
     uint64_t protocol_features = rig->backend.protocol_features_max;
-    uint64_t features = virtio_device_features(&rig->device) & ~RIG_FEATURE_RIVAL;
+    const uint64_t choices = VIRTIO_F_RING_PACKED | VIRTIO_F_IN_ORDER;
+    uint64_t features = virtio_device_features(&rig->device) & ~(RIG_FEATURE_RIVAL | (choices & ~rig->ring_features));
     features |= VHOST_USER_F_PROTOCOL_FEATURES;
     protocol_features &= off_by(input, UINT64_MAX);
     send(rig, input, VHOST_USER_SET_PROTOCOL_FEATURES, &protocol_features, 8, -1);
@@ -304,9 +307,16 @@ static void offer(struct rig *rig, struct fuzz_input *input, unsigned index)
         };
     }
     if ((fuzz_u8(input) & 15) == 0) {
-        fake_driver_desc(driver, fuzz_u8(input) % RIG_RING_SIZE, fuzz_u64(input), fuzz_u32(input), fuzz_u16(input),
-                         fuzz_u16(input));
-        fake_driver_offer(driver, fuzz_u16(input));
+        uint32_t place = fuzz_u8(input) % RIG_RING_SIZE;
+        uint64_t address = fuzz_u64(input);
+        uint32_t length = fuzz_u32(input);
+        uint16_t first = fuzz_u16(input), second = fuzz_u16(input);
+        if (driver->packed) {
+            fake_driver_packed_desc(driver, place, address, length, second, first);
+        } else {
+            fake_driver_desc(driver, place, address, length, first, second);
+            fake_driver_offer(driver, fuzz_u16(input));
+        }
     } else {
         (void)fake_driver_add(driver, pieces, count);
     }
@@ -378,6 +388,15 @@ static void change_world(struct rig *rig, struct fuzz_input *input, unsigned ind
     rig->hold = (fuzz_u8(input) & 1) != 0;
 }
 
+/* The next rings are of another layout; those that lie there stay. The features follow when they are negotiated. */
+static void change_layout(struct rig *rig, struct fuzz_input *input, unsigned index)
+{
+    static const uint64_t layouts[] = {0, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_PACKED | VIRTIO_F_IN_ORDER,
+                                       VIRTIO_F_IN_ORDER};
+    (void)index;
+    rig->ring_features = layouts[fuzz_u8(input) % ARRAY_SIZE(layouts)];
+}
+
 static void disconnect(struct rig *rig, struct fuzz_input *input, unsigned index)
 {
     (void)index;
@@ -388,9 +407,9 @@ static void disconnect(struct rig *rig, struct fuzz_input *input, unsigned index
 /* The first ones are messages, which no busy back end may be given. The seeds in fuzz/corpus count on the order. */
 #define MESSAGE_STEPS 15
 static void (*const steps[])(struct rig *rig, struct fuzz_input *input, unsigned index) = {
-    raw,          negotiate, features,       table,        add_region, remove_region, log_message, ring_state,
-    ring_address, ring_line, start_ring,     get_base,     inflight,   configuration, status,      offer,
-    kick,         complete,  write_anywhere, change_world, disconnect, run,
+    raw,          negotiate, features,       table,        add_region, remove_region, log_message,   ring_state,
+    ring_address, ring_line, start_ring,     get_base,     inflight,   configuration, status,        offer,
+    kick,         complete,  write_anywhere, change_world, disconnect, run,           change_layout,
 };
 
 static void take_step(struct rig *rig, struct fuzz_input *input)

@@ -31,6 +31,21 @@ enum backplane_served {
     BACKPLANE_HELD = 1,   /* the device keeps it, and calls backplane_request_complete later */
 };
 
+/*
+ * What a device may offer of its rings beside what the library offers for every one. Both are choices of the driver.
+ */
+enum backplane_rings {
+    /*
+     * VIRTIO_F_RING_PACKED (VIRTIO 1.3, 2.8). A front end that keeps no in-flight record for a device of this kind
+     * cannot tell where the driver was in such a ring when the process that served it ended: the driver must be reset
+     * then. QEMU keeps one for disks, and none behind its generic vhost-user device, which hands on whatever is
+     * offered.
+     */
+    BACKPLANE_RINGS_PACKED = 1,
+    /* VIRTIO_F_IN_ORDER (2.7.9): a request that is complete waits for those before it that are held. */
+    BACKPLANE_RINGS_IN_ORDER = 2,
+};
+
 /* The most queues a device may have, and the most requests in flight on each. */
 #define BACKPLANE_QUEUES_MAX 64
 #define BACKPLANE_REQUESTS_MAX 1024
@@ -66,11 +81,12 @@ struct backplane_device_class {
     void (*queue_stop)(void *context, unsigned queue);
     /* Every queue has stopped; back to how the device began. May be NULL. */
     void (*reset)(void *context);
+    uint32_t rings; /* enum backplane_rings, or-ed */
 };
 
 /*
  * Make a device. @class is copied, @context is borrowed and given to each callback. -EINVAL: a number out of bounds, or
- * no serve. -ENOMEM.
+ * no serve, rings of an unknown kind. -ENOMEM.
  */
 BACKPLANE_API int backplane_device_create(const struct backplane_device_class *device_class, void *context,
                                           struct backplane_device **ret_device);

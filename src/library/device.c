@@ -180,6 +180,8 @@ static int device_take_class(const struct backplane_device_class *from, struct b
         return -EINVAL;
     if (class.config_bytes > CONFIG_BYTES_MAX)
         return -EINVAL;
+    if ((class.rings & ~(uint32_t)(BACKPLANE_RINGS_PACKED | BACKPLANE_RINGS_IN_ORDER)) != 0)
+        return -EINVAL;
     if (class.requests_max == 0)
         class.requests_max = REQUESTS_DEFAULT;
     *ret_class = class;
@@ -240,6 +242,8 @@ int backplane_device_create(const struct backplane_device_class *device_class, v
         return r;
     }
     virtio_device_init(&device->device, &device->device_class, device->queues.queues, class.queue_count);
+    device->device.offers_packed = (class.rings & BACKPLANE_RINGS_PACKED) != 0;
+    device->device.offers_in_order = (class.rings & BACKPLANE_RINGS_IN_ORDER) != 0;
     *ret_device = device;
     return 0;
 }

@@ -409,6 +409,38 @@ static void a_queue_with_held_requests_stops_when_they_are_complete(void **state
     assert_int_equal(fixture->held_count, 0);
 }
 
+static void rings_are_of_the_kinds_that_the_device_offers(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t rings;
+        uint64_t features;
+    } kinds[] = {
+        {0, 0},
+        {BACKPLANE_RINGS_PACKED, VIRTIO_F_RING_PACKED},
+        {BACKPLANE_RINGS_IN_ORDER, VIRTIO_F_IN_ORDER},
+        {BACKPLANE_RINGS_PACKED | BACKPLANE_RINGS_IN_ORDER, VIRTIO_F_RING_PACKED | VIRTIO_F_IN_ORDER},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+        struct fixture *fixture;
+        struct backplane_device_class class = test_class();
+        class.rings = kinds[i].rings;
+        assert_int_equal(set_up((void **)&fixture), 0);
+        backplane_device_destroy(fixture->device);
+        assert_int_equal(backplane_device_create(&class, fixture, &fixture->device), 0);
+        begin_server(fixture);
+        begin_client(fixture);
+        assert_int_equal(fixture->client.features & (VIRTIO_F_RING_PACKED | VIRTIO_F_IN_ORDER), kinds[i].features);
+        for (unsigned turn = 0; turn < 3 * RING_SIZE; turn++)
+            assert_int_equal(request(fixture, turn % RING_SIZE, ORDER_ECHO), 2);
+        assert_int_equal(tear_down((void **)&fixture), 0);
+    }
+    struct backplane_device_class class = test_class();
+    struct backplane_device *device;
+    class.rings = 4;
+    assert_int_equal(backplane_device_create(&class, NULL, &device), -EINVAL);
+}
+
 static void configuration_and_features_reach_the_device(void **state)
 {
     struct fixture *fixture = *state;
@@ -500,6 +532,7 @@ int main(void)
         SERVED_TEST(a_driver_that_breaks_the_rules_stops_its_queue_until_the_reset),
         SERVED_TEST(what_was_written_before_a_breach_is_not_taken_back),
         SERVED_TEST(a_queue_with_held_requests_stops_when_they_are_complete),
+        cmocka_unit_test(rings_are_of_the_kinds_that_the_device_offers),
         SERVED_TEST(configuration_and_features_reach_the_device),
         SERVED_TEST(a_device_is_served_once_at_a_time),
         SERVED_TEST(a_place_that_cannot_be_listened_at_is_refused_by_name),

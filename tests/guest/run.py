@@ -142,8 +142,23 @@ class World:
             'rng': machine.Entropy(self.stage, 'rng', self.program),
         }
 
+    def serve_packed(self):
+        def disk(name, *options):
+            return machine.Disk(self.stage, self.path(name), name, self.program, queues=QUEUES, options=options)
+
+        self.daemons = {
+            'root': disk('root'),
+            'data': disk('data'),
+            'rng': machine.Entropy(self.stage, 'rng', self.program, options=['--packed-ring']),
+        }
+
+    def replace(self, name):
+        """Kill the daemon of disk @name, and start another one."""
+        self.daemons[name].kill()
+        self.daemons[name] = machine.Disk(self.stage, self.path(name), name, self.program, queues=QUEUES)
+
     def disks(self):
-        return [self.daemons[name] for name in ('root', 'data', 'locked', 'raw', 'short')]
+        return [self.daemons[name] for name in ('root', 'data', 'locked', 'raw', 'short') if name in self.daemons]
 
     def boot(self, **options):
         return machine.Guest(self.stage, self.qemu, self.kernel, self.disks(), self.daemons['rng'], **options)
@@ -321,6 +336,32 @@ def is_killed_under_load(report, guest, world):
         world.expect_alive()
 
 
+def has_packed_rings(report, guest, device, is_so):
+    # One character a bit of the negotiated features.
+    with report.case(f'{device}: the ring is {"packed" if is_so else "split"}'):
+        expect(guest.run(f'cut -c35 {device}/features') == ('1' if is_so else '0'), 'it is not')
+
+
+def goes_on_after_a_pause(report, guest):
+    with report.case('a machine that pauses and goes on finds its rings where they were'):
+        for _ in range(3):
+            with guest.monitor() as monitor:
+                monitor.command('stop')
+                monitor.command('cont')
+            guest.run('write_files /mnt/paused 2 300 && check_files /mnt/paused')
+            guest.run('entropy 32')
+
+
+def goes_on_with_a_new_daemon(report, guest, world, name):
+    with report.case('a daemon that is killed while the guest writes is replaced, and the guest goes on'):
+        for life in range(2):
+            guest.send(f'write_files /mnt/killed{life} 8 1000 && echo written')
+            world.replace(name)
+            status, output = guest.result()
+            expect(status == 0 and output == 'written', f'the guest could not write: {output}')
+            expect(guest.run(f'check_files /mnt/killed{life}').split()[0] == '8', 'files are missing')
+
+
 # ---- chapters
 
 def guests(report, qemu, program, engines):
@@ -384,6 +425,34 @@ def second_life(report, world):
         world.stop()
         world.expect_clean('root')
         world.expect_clean('data')
+
+
+def packed_guests(report, qemu, program):
+    """Packed rings: QEMU's option, and for the entropy ours."""
+    with machine.Stage() as stage:
+        world = World(stage, qemu, program)
+        world.serve_packed()
+        guest = world.boot(packed=True, reconnect=True)
+        has_packed_rings(report, guest, '/sys/block/vda/device', True)
+        has_packed_rings(report, guest, '/sys/block/vdb/device', True)
+        has_packed_rings(report, guest, guest.run('echo /sys/bus/virtio/drivers/virtio_rng/virtio*'), True)
+        reads_entropy(report, guest)
+        guest.run('make_filesystem /dev/vdb /mnt')
+        keeps_files(report, guest, 'first')
+        goes_on_after_a_pause(report, guest)
+        goes_on_with_a_new_daemon(report, guest, world, 'data')
+        guest.reboot()
+        still_has_files(report, guest, ['first', 'paused', 'killed0', 'killed1'], 'a reboot of the guest')
+        reads_entropy(report, guest)
+        guest.quit()
+        with report.case('the daemons end in order, and the images are clean on the host'):
+            world.stop()
+            world.expect_clean('root')
+            world.expect_clean('data')
+
+
+def other_packed_guests(report, suite, program):
+    packed_guests(report, machine.qemu_of(suite), program)
 
 
 def other_guests(report, suite, program, engines):
@@ -450,9 +519,11 @@ def main():
     report.run_chapter('libblkio', libblkio, options.program)
     qemu = machine.qemu_installed()
     report.run_chapter(f'QEMU {qemu.version}', guests, qemu, options.program, ['uring', 'plain'])
+    report.run_chapter(f'QEMU {qemu.version}, packed rings', packed_guests, qemu, options.program)
     suite = 'trixie' if qemu.major < 10 else 'bookworm'
     report.run_chapter(f'QEMU of Debian {suite}', other_guests, suite, options.program,
                        ['uring', 'plain'] if options.long else ['uring'])
+    report.run_chapter(f'QEMU of Debian {suite}, packed rings', other_packed_guests, suite, options.program)
     return report.finish()
 
 

@@ -182,6 +182,11 @@ class Daemon:
     def is_alive(self):
         return self.process.poll() is None
 
+    def kill(self):
+        """What a crash of it looks like."""
+        self.process.kill()
+        self.process.wait(STOP_TIMEOUT_S)
+
     def stop(self):
         """Ask it to end, in order; its status has to be 0."""
         self.process.terminate()
@@ -304,8 +309,16 @@ def emulates_processors(qemu, kernel):
     return acceleration()[0] == 'kvm' or qemu.major >= 10 or version < (6, 12)
 
 
-def guest_arguments(qemu, kernel, disks, entropy, memory_mib=256, processors=1, append='', hotplug=False):
-    """QEMU's command line, but for its serial port. @disks are in the order of vda, vdb, …"""
+def guest_arguments(qemu, kernel, disks, entropy, memory_mib=256, processors=1, append='', hotplug=False,
+                    packed=False, reconnect=False):
+    """
+    QEMU's command line, but for its serial port. @disks are in the order of vda, vdb, … @packed: the guest may take
+    packed rings. @reconnect: disks' daemons may be started anew.
+    """
+    ring = ',packed=on' if packed else ''
+    again = ''
+    if reconnect:
+        again = ',reconnect-ms=1000' if qemu.major >= 10 else ',reconnect=1'
     accelerator = acceleration()[0]
     arm = platform.machine() == 'aarch64'
     # Emulated, pointer authentication takes most of an arm64 guest's time; the quick kind of it does not.
@@ -323,12 +336,13 @@ def guest_arguments(qemu, kernel, disks, entropy, memory_mib=256, processors=1, 
         f'memhp_default_state=online_movable {append}',
     ]
     for number, disk in enumerate(disks):
-        arguments += ['-chardev', f'socket,id=disk{number},path={option_value(disk.socket_path)}', '-device',
+        arguments += ['-chardev', f'socket,id=disk{number},path={option_value(disk.socket_path)}{again}',
+                      '-device',
                       f'vhost-user-blk-pci,chardev=disk{number},num-queues={disk.queues},addr={16 + number:#x},'
-                      'disable-legacy=on']
+                      f'disable-legacy=on{ring}']
     if entropy is not None:
         arguments += ['-chardev', f'socket,id=rng,path={option_value(entropy.socket_path)}', '-device',
-                      'vhost-user-rng-pci,chardev=rng,addr=0xf']
+                      f'vhost-user-rng-pci,chardev=rng,addr=0xf{ring}']
     return arguments
 
 

@@ -63,11 +63,6 @@ static int blk_handle(void *context, unsigned index)
     return blk_backend_handle(&command->backend, index);
 }
 
-static uint64_t blk_count(const _Atomic uint64_t *counter)
-{
-    return atomic_load_explicit(counter, memory_order_relaxed);
-}
-
 static void blk_begin(void *context, struct loop *loop, const struct log *log)
 {
     struct blk_command *command = context;
@@ -96,24 +91,33 @@ static json_t *blk_last_error(struct blk_command *command)
     return json_string(text);
 }
 
+static const struct {
+    const char *name;
+    enum blk_counter counter;
+} blk_counter_names[] = {
+    {"reads", BLK_COUNT_READS},         {"read_bytes", BLK_COUNT_READ_BYTES},
+    {"writes", BLK_COUNT_WRITES},       {"write_bytes", BLK_COUNT_WRITE_BYTES},
+    {"flushes", BLK_COUNT_FLUSHES},     {"discards", BLK_COUNT_DISCARDS},
+    {"write_zeroes", BLK_COUNT_ZEROES}, {"ids", BLK_COUNT_IDS},
+    {"failed", BLK_COUNT_FAILED},       {"unsupported", BLK_COUNT_UNSUPPORTED},
+};
+
 static json_t *blk_statistics(void *context)
 {
     struct blk_command *command = context;
-    const struct blk_counters *counters = &command->blk.counters;
     struct blk_backend_counters host;
     blk_backend_count(&command->backend, &host);
-    return json_pack(
-        "{s:s, s:I, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}", "engine",
-        blk_engine_name(command->backend.engine), "size_bytes",
-        (json_int_t)(atomic_load(&command->blk.capacity_sectors) * VIRTIO_BLK_SECTOR_BYTES), "read_only",
-        command->blk.options.read_only, "writeback", (bool)atomic_load(&command->blk.writeback), "reads",
-        (json_int_t)blk_count(&counters->reads), "read_bytes", (json_int_t)blk_count(&counters->read_bytes), "writes",
-        (json_int_t)blk_count(&counters->writes), "write_bytes", (json_int_t)blk_count(&counters->write_bytes),
-        "flushes", (json_int_t)blk_count(&counters->flushes), "discards", (json_int_t)blk_count(&counters->discards),
-        "write_zeroes", (json_int_t)blk_count(&counters->zeroes), "ids", (json_int_t)blk_count(&counters->ids),
-        "failed", (json_int_t)blk_count(&counters->failed), "unsupported",
-        (json_int_t)blk_count(&counters->unsupported), "host_operations", (json_int_t)host.operations, "host_calls",
-        (json_int_t)host.calls, "last_error", blk_last_error(command));
+    json_t *answer =
+        json_pack("{s:s, s:I, s:b, s:b}", "engine", blk_engine_name(command->backend.engine), "size_bytes",
+                  (json_int_t)(atomic_load(&command->blk.capacity_sectors) * VIRTIO_BLK_SECTOR_BYTES), "read_only",
+                  command->blk.options.read_only, "writeback", (bool)atomic_load(&command->blk.writeback));
+    for (size_t i = 0; i < ARRAY_SIZE(blk_counter_names); i++)
+        json_object_set_new(answer, blk_counter_names[i].name,
+                            json_integer((json_int_t)blk_count(&command->blk, blk_counter_names[i].counter)));
+    json_object_set_new(answer, "host_operations", json_integer((json_int_t)host.operations));
+    json_object_set_new(answer, "host_calls", json_integer((json_int_t)host.calls));
+    json_object_set_new(answer, "last_error", blk_last_error(command));
+    return answer;
 }
 
 static int blk_resize_command(void *context, bool may_shrink, uint64_t *ret_bytes, char *error, size_t error_bytes)

@@ -36,34 +36,12 @@ static void turn_begin(struct blk_turn *turn, struct blk *blk, struct virtqueue 
     *turn = (struct blk_turn){
         .blk = blk,
         .queue = queue,
-        .batch = &blk->batches[index],
+        .batch = &blk->queues[index],
+        .ios = blk->ios[index],
         .index = index,
         .durable_flags = blk_is_write_through(blk) ? BLK_IO_DURABLE : 0,
         .limited = blk->options.limit_iops != 0 || blk->options.limit_bytes_per_s != 0,
     };
-}
-
-static void count(_Atomic uint64_t *counter, uint64_t more)
-{
-    if (more != 0)
-        atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
-}
-
-static void turn_end(struct blk_turn *turn)
-{
-    struct blk_counters *counters = &turn->blk->counters;
-    const struct blk_tally *tally = &turn->tally;
-
-    count(&counters->reads, tally->ops[BLK_OP_READ]);
-    count(&counters->writes, tally->ops[BLK_OP_WRITE]);
-    count(&counters->flushes, tally->ops[BLK_OP_FLUSH]);
-    count(&counters->discards, tally->ops[BLK_OP_DISCARD]);
-    count(&counters->zeroes, tally->ops[BLK_OP_WRITE_ZEROES]);
-    count(&counters->ids, tally->ids);
-    count(&counters->read_bytes, tally->read_bytes);
-    count(&counters->write_bytes, tally->write_bytes);
-    count(&counters->failed, tally->failed);
-    count(&counters->unsupported, tally->unsupported);
 }
 
 /* Hand the batch to the port. Returns how many operations it took. */
@@ -74,7 +52,7 @@ static unsigned submit(struct blk_turn *turn)
 
     if (batch->count == 0)
         return 0;
-    unsigned taken = port->class->submit(port, turn->index, &batch->ios[batch->first], batch->count);
+    unsigned taken = port->class->submit(port, turn->index, &turn->ios[batch->first], batch->count);
     ASSERT(taken <= batch->count);
     batch->count -= taken;
     batch->first = batch->count > 0 ? batch->first + taken : 0;
@@ -170,15 +148,13 @@ static int blk_serve(struct virtio_device *device, struct virtqueue *queue, unsi
 
     turn_begin(&turn, container_of(device, struct blk, device), queue);
     queue->wake_at_ns = 0;
-    int r = serve(&turn, burst);
-    turn_end(&turn);
-    return r;
+    return serve(&turn, burst);
 }
 
 static void blk_queue_start(struct virtio_device *device, struct virtqueue *queue)
 {
     struct blk *blk = container_of(device, struct blk, device);
-    struct blk_queue *batch = &blk->batches[queue - device->queues];
+    struct blk_queue *batch = &blk->queues[queue - device->queues];
 
     /* A request whose operations wait in the batch is out, and a queue with chains out has not stopped. */
     ASSERT(batch->count == 0);
@@ -236,9 +212,7 @@ int blk_init(struct blk *blk, struct virtqueue *queues, uint16_t queue_count, st
     atomic_init(&blk->writeback, checked.write_cache);
     rate_limit_init(&blk->iops, checked.limit_iops, BLK_LIMIT_BURST_NS);
     rate_limit_init(&blk->bytes, checked.limit_bytes_per_s, BLK_LIMIT_BURST_NS);
-    memset(&blk->counters, 0, sizeof(blk->counters));
-    for (unsigned i = 0; i < queue_count; i++)
-        blk->batches[i].first = blk->batches[i].count = 0;
+    memset(blk->queues, 0, sizeof(blk->queues));
     return 0;
 }
 
@@ -253,4 +227,13 @@ void blk_resize(struct blk *blk, uint64_t size_bytes)
 
     atomic_store_explicit(&blk->capacity_sectors, sectors, memory_order_relaxed);
     atomic_fetch_add_explicit(&blk->device.config_generation, 1, memory_order_release);
+}
+
+uint64_t blk_count(const struct blk *blk, enum blk_counter which)
+{
+    uint64_t sum = 0;
+
+    for (unsigned i = 0; i < blk->device.queue_count; i++)
+        sum += atomic_load_explicit(&blk->queues[i].counters[which], memory_order_relaxed);
+    return sum;
 }

@@ -82,21 +82,32 @@ struct blk_options {
     char serial[VIRTIO_BLK_ID_BYTES + 1]; /* answers GET_ID */
 };
 
-/* What one queue's thread has gathered for the port and the port has not taken yet. */
+enum blk_counter {
+    BLK_COUNT_READS, /* requests, in the order of enum blk_op */
+    BLK_COUNT_WRITES,
+    BLK_COUNT_FLUSHES,
+    BLK_COUNT_DISCARDS,
+    BLK_COUNT_ZEROES,
+    BLK_COUNT_IDS,
+    BLK_COUNT_READ_BYTES,
+    BLK_COUNT_WRITE_BYTES,
+    BLK_COUNT_FAILED,      /* requests that got IOERR */
+    BLK_COUNT_UNSUPPORTED, /* requests that got UNSUPP */
+    BLK_COUNTERS,
+};
+
+/* Two lines of 64 bytes: processors fetch them in pairs. */
+#define BLK_QUEUE_ALIGNMENT 128
+
+/* What one queue's thread writes; it shares no cache line with another's. */
 struct blk_queue {
-    _Alignas(64) struct blk_io ios[BLK_BATCH_MAX]; /* [first .. first + count) wait, in order */
-    unsigned first;
+    _Alignas(BLK_QUEUE_ALIGNMENT) unsigned first; /* of blk.ios[queue], [first .. first + count) wait, in order */
     unsigned count;
+    _Atomic uint64_t counters[BLK_COUNTERS]; /* written by the queue's thread, read by any */
 };
+static_assert(sizeof(struct blk_queue) == BLK_QUEUE_ALIGNMENT, "one queue, one pair of lines");
 
-struct blk_counters {
-    _Atomic uint64_t reads, writes, flushes, discards, zeroes, ids;
-    _Atomic uint64_t read_bytes, write_bytes;
-    _Atomic uint64_t failed;      /* requests that got IOERR */
-    _Atomic uint64_t unsupported; /* requests that got UNSUPP */
-};
-
-/* 200 KB by its last member, of which only the queues in use are ever touched: mind the stack. */
+/* 230 KB by its last member, of which only the queues in use are ever touched: mind the stack. */
 struct blk {
     struct virtio_device device;
     struct blk_port *port; /* borrowed: must outlive the device */
@@ -105,9 +116,11 @@ struct blk {
     _Atomic bool writeback;            /* 5.2.6.2: the cache mode in force */
     struct rate_limit iops;
     struct rate_limit bytes;
-    struct blk_counters counters;
-    struct blk_queue batches[BLK_QUEUES_MAX];
+    struct blk_queue queues[BLK_QUEUES_MAX];
+    /* What each queue's thread has gathered for the port and the port has not taken yet. */
+    _Alignas(BLK_QUEUE_ALIGNMENT) struct blk_io ios[BLK_QUEUES_MAX][BLK_BATCH_MAX];
 };
+static_assert(sizeof(struct blk_io[BLK_BATCH_MAX]) % BLK_QUEUE_ALIGNMENT == 0, "batches share no cache line");
 
 /*
  * @queues are borrowed, initialised, and outlive the device. -EINVAL: options that no disk can have, or more than
@@ -124,5 +137,8 @@ size_t blk_request_bytes(void);
  * driver afterwards. From the control thread, at any time.
  */
 void blk_resize(struct blk *blk, uint64_t size_bytes);
+
+/* Of all queues together, since blk_init. From any thread. */
+uint64_t blk_count(const struct blk *blk, enum blk_counter which);
 
 #endif

@@ -43,7 +43,7 @@ static void discards_a_range(void **state)
     assert_int_equal(io.iov_count, 0);
     complete(world, 0, 0);
     assert_used(world, &request, OK, 1);
-    assert_int_equal(atomic_load(&world->blk.counters.discards), 1);
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_DISCARDS), 1);
 }
 
 static void zeroes_a_range_and_no_other_byte(void **state)
@@ -60,7 +60,7 @@ static void zeroes_a_range_and_no_other_byte(void **state)
         assert_int_equal(world->disk.bytes[16 * 512 + i], 0);
     assert_int_equal(world->disk.bytes[16 * 512 - 1], (uint8_t)(15 + 511));
     assert_int_equal(world->disk.bytes[24 * 512], 24);
-    assert_int_equal(atomic_load(&world->blk.counters.zeroes), 1);
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_ZEROES), 1);
 }
 
 static void lets_zeroes_be_unmapped_where_the_driver_says_so(void **state)
@@ -189,7 +189,7 @@ static void takes_the_most_ranges_and_answers_once(void **state)
         complete(world, 0, 0);
     }
     assert_used(world, &most, OK, 1);
-    assert_int_equal(atomic_load(&world->blk.counters.zeroes), 1);
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_ZEROES), 1);
 }
 
 static void fails_the_request_when_one_of_its_ranges_fails(void **state)

@@ -22,15 +22,20 @@
 #include "devices/blk/blk_config.h"
 #include "devices/blk/blk_request.h"
 
+static_assert((int)BLK_COUNT_READS == BLK_OP_READ && (int)BLK_COUNT_WRITES == BLK_OP_WRITE &&
+                  (int)BLK_COUNT_FLUSHES == BLK_OP_FLUSH && (int)BLK_COUNT_DISCARDS == BLK_OP_DISCARD &&
+                  (int)BLK_COUNT_ZEROES == BLK_OP_WRITE_ZEROES,
+              "operations are counted by their number");
+
 #define BLK_REQUEST_BYTES_MAX (UINT32_MAX - (VIRTIO_BLK_SECTOR_BYTES - 1))
 
 static int answer(struct blk_turn *turn, struct virtq_chain *chain, uint8_t status)
 {
     virtq_chain_write_tail(chain, &status);
     if (status == VIRTIO_BLK_S_IOERR)
-        turn->tally.failed++;
+        blk_turn_count(turn, BLK_COUNT_FAILED, 1);
     else if (status == VIRTIO_BLK_S_UNSUPP)
-        turn->tally.unsupported++;
+        blk_turn_count(turn, BLK_COUNT_UNSUPPORTED, 1);
     return BLK_ANSWERED;
 }
 
@@ -77,7 +82,7 @@ static struct blk_request *begin(struct blk_turn *turn, struct virtq_chain *chai
     struct blk_request *request = chain->request;
 
     *request = (struct blk_request){.ios_left = (uint16_t)ios, .op = (uint8_t)op, .status = VIRTIO_BLK_S_OK};
-    turn->tally.ops[op]++;
+    blk_turn_count(turn, (enum blk_counter)op, 1);
     return request;
 }
 
@@ -85,7 +90,7 @@ static struct blk_request *begin(struct blk_turn *turn, struct virtq_chain *chai
 static struct blk_io *next_io(struct blk_turn *turn)
 {
     ASSERT(turn->batch->first == 0 && turn->batch->count < BLK_BATCH_MAX);
-    return &turn->batch->ios[turn->batch->count++];
+    return &turn->ios[turn->batch->count++];
 }
 
 /* IN and OUT: the data is all that stands between header and status. */
@@ -129,7 +134,7 @@ static int answer_id(struct blk_turn *turn, struct virtq_chain *chain)
 {
     /* 5.2.6: padded with zeros, no terminator when all 20 are used. A shorter buffer gets what it holds. */
     virtq_chain_write(chain, turn->blk->options.serial, VIRTIO_BLK_ID_BYTES);
-    turn->tally.ids++;
+    blk_turn_count(turn, BLK_COUNT_IDS, 1);
     return answer(turn, chain, VIRTIO_BLK_S_OK);
 }
 
@@ -250,9 +255,9 @@ bool blk_request_complete(struct blk_turn *turn, struct virtq_chain *chain, int 
 
     if (request->status == VIRTIO_BLK_S_OK && request->op == BLK_OP_READ) {
         virtq_chain_wrote(chain, request->bytes);
-        turn->tally.read_bytes += request->bytes;
+        blk_turn_count(turn, BLK_COUNT_READ_BYTES, request->bytes);
     } else if (request->status == VIRTIO_BLK_S_OK) {
-        turn->tally.write_bytes += request->bytes;
+        blk_turn_count(turn, BLK_COUNT_WRITE_BYTES, request->bytes);
     }
     answer(turn, chain, request->status);
     return true;

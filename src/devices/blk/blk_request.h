@@ -14,26 +14,23 @@ struct blk_request {
 };
 static_assert(sizeof(struct blk_request) <= 32, "a slot of the arena must stay a fraction of a cache line");
 
-/* Counted on the queue's thread, added to the shared counters once a turn: those lie on other threads' cache lines. */
-struct blk_tally {
-    uint64_t ops[BLK_OP_WRITE_ZEROES + 1];
-    uint64_t ids;
-    uint64_t read_bytes;
-    uint64_t write_bytes;
-    uint64_t failed;
-    uint64_t unsupported;
-};
-
 /* One call of run or wake. */
 struct blk_turn {
     struct blk *blk;
     struct virtqueue *queue;
     struct blk_queue *batch;
+    struct blk_io *ios;     /* [BLK_BATCH_MAX], of the batch */
     unsigned index;         /* of the queue */
     uint32_t durable_flags; /* BLK_IO_DURABLE when the disk is write-through */
     bool limited;           /* there is a rate limit */
-    struct blk_tally tally;
 };
+
+/* Only the queue's own thread adds, so no locked instruction is needed. */
+static inline void blk_turn_count(struct blk_turn *turn, enum blk_counter which, uint64_t more)
+{
+    _Atomic uint64_t *counter = &turn->batch->counters[which];
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more, memory_order_relaxed);
+}
 
 enum blk_verdict {
     BLK_STARTED,    /* its operations stand in the batch */

@@ -29,8 +29,8 @@ static void reads_what_stands_on_the_disk(void **state)
     assert_int_equal(complete(world, 0, 0), VIRTIO_EVENT_NOTIFY);
     assert_used(world, &request, OK, 4097);
     assert_memory_equal(data_of(world, &request), world->disk.bytes + 7 * 512, 4096);
-    assert_int_equal(atomic_load(&world->blk.counters.reads), 1);
-    assert_int_equal(atomic_load(&world->blk.counters.read_bytes), 4096);
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_READS), 1);
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_READ_BYTES), 4096);
 }
 
 static void writes_what_the_driver_gave(void **state)
@@ -45,8 +45,8 @@ static void writes_what_the_driver_gave(void **state)
     for (unsigned i = 0; i < 1024; i++)
         assert_int_equal(world->disk.bytes[9 * 512 + i], 0x5a);
     assert_int_equal(world->disk.bytes[11 * 512], (uint8_t)(11 + 11 * 512));
-    assert_int_equal(atomic_load(&world->blk.counters.writes), 1);
-    assert_int_equal(atomic_load(&world->blk.counters.write_bytes), 1024);
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_WRITES), 1);
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_WRITE_BYTES), 1024);
 }
 
 static void gives_the_port_the_drivers_own_memory(void **state)
@@ -71,7 +71,7 @@ static void flushes_by_the_port(void **state)
     assert_nothing_used(world);
     complete(world, 0, 0);
     assert_used(world, &request, OK, 1);
-    assert_int_equal(atomic_load(&world->blk.counters.flushes), 1);
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_FLUSHES), 1);
 }
 
 static void answers_get_id_with_the_padded_serial(void **state)
@@ -83,7 +83,7 @@ static void answers_get_id_with_the_padded_serial(void **state)
     assert_used(world, &request, OK, 21);
     assert_memory_equal(data_of(world, &request), "a-serial\0\0\0\0\0\0\0\0\0\0\0\0", 20);
     assert_int_equal(world->disk.submits, 0);
-    assert_int_equal(atomic_load(&world->blk.counters.ids), 1);
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_IDS), 1);
 }
 
 static void answers_get_id_without_a_terminator_when_all_20_bytes_are_used(void **state)
@@ -133,7 +133,7 @@ static void answers_unsupp_to_a_type_it_does_not_know(void **state)
         assert_used(world, &request, UNSUPP, 1);
     }
     assert_int_equal(world->disk.submits, 0);
-    assert_int_equal(atomic_load(&world->blk.counters.unsupported), ARRAY_SIZE(types));
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_UNSUPPORTED), ARRAY_SIZE(types));
 }
 
 static void reads_into_the_last_sector(void **state)
@@ -217,8 +217,8 @@ static void reports_a_failed_read_as_ioerr_and_promises_no_data(void **state)
     run(world);
     complete(world, 0, -EIO);
     assert_used(world, &request, IOERR, 0);
-    assert_int_equal(atomic_load(&world->blk.counters.failed), 1);
-    assert_int_equal(atomic_load(&world->blk.counters.read_bytes), 0);
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_FAILED), 1);
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_READ_BYTES), 0);
 }
 
 static void reports_a_failed_write_as_ioerr_and_goes_on(void **state)
@@ -229,7 +229,7 @@ static void reports_a_failed_write_as_ioerr_and_goes_on(void **state)
     run(world);
     complete(world, 0, -ENOSPC);
     assert_used(world, &request, IOERR, 1);
-    assert_int_equal(atomic_load(&world->blk.counters.write_bytes), 0);
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_WRITE_BYTES), 0);
 
     struct fake_request next = offer(world, OUT, 0, 512);
     run(world);

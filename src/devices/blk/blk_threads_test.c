@@ -149,9 +149,9 @@ static void queues_and_control_share_nothing_that_is_not_atomic(void **state)
     for (unsigned i = 0; i < QUEUES; i++)
         assert_int_equal(pthread_join(threads[i].thread, NULL), 0);
     assert_int_equal(threads[0].done + threads[1].done, QUEUES * ROUNDS * REQUESTS);
-    assert_int_equal(atomic_load(&world->blk.counters.reads), QUEUES * ROUNDS * REQUESTS);
-    assert_int_equal(atomic_load(&world->blk.counters.read_bytes), QUEUES * ROUNDS * REQUESTS * 512);
-    assert_int_equal(atomic_load(&world->blk.counters.failed), 0);
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_READS), QUEUES * ROUNDS * REQUESTS);
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_READ_BYTES), QUEUES * ROUNDS * REQUESTS * 512);
+    assert_int_equal(blk_count(&world->blk, BLK_COUNT_FAILED), 0);
     device_rig_done(&world->rig);
     free(world);
 }

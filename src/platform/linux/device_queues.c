@@ -6,13 +6,20 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "platform/linux/queue_memory.h"
+
+struct device_arena {
+    _Alignas(QUEUE_ALIGNMENT) struct virtq_arena arena;
+};
+static_assert(sizeof(struct virtqueue) % 64 == 0, "virtqueues of different threads share no cache line: pad it");
+
 int device_queues_open(struct device_queues *queues, unsigned count, const struct virtq_arena_shape *shape)
 {
     /* Whole pages, so that queues on different threads share none. */
     size_t stride = (size_t)align_up(virtq_arena_bytes(shape), (uint64_t)sysconf(_SC_PAGESIZE));
     *queues = (struct device_queues){.count = count, .shape = *shape, .stride = stride};
-    queues->queues = calloc(count, sizeof(*queues->queues));
-    queues->arenas = calloc(count, sizeof(*queues->arenas));
+    queues->queues = queue_memory(count, sizeof(*queues->queues));
+    queues->arenas = queue_memory(count, sizeof(*queues->arenas));
     queues->prepared = calloc(count, sizeof(*queues->prepared));
     void *memory =
         mmap(NULL, stride * count, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -22,7 +29,7 @@ int device_queues_open(struct device_queues *queues, unsigned count, const struc
         return -ENOMEM;
     }
     for (unsigned i = 0; i < count; i++)
-        virtqueue_init(&queues->queues[i], &queues->arenas[i]);
+        virtqueue_init(&queues->queues[i], &queues->arenas[i].arena);
     return 0;
 }
 
@@ -41,6 +48,6 @@ void device_queues_prepare(struct device_queues *queues, unsigned index)
     ASSERT(index < queues->count);
     if (queues->prepared[index])
         return;
-    virtq_arena_init(&queues->arenas[index], &queues->shape, queues->memory + index * queues->stride);
+    virtq_arena_init(&queues->arenas[index].arena, &queues->shape, queues->memory + index * queues->stride);
     queues->prepared[index] = true;
 }

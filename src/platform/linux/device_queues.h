@@ -5,14 +5,17 @@
 
 #include "virtio/virtqueue.h"
 
+struct device_arena;
+
+/* Queues run on different threads, so that what one writes shares no cache line with what another does. */
 struct device_queues {
     unsigned count;
     struct virtq_arena_shape shape;
-    struct virtqueue *queues;   /* [count] */
-    struct virtq_arena *arenas; /* [count], each queue's */
-    uint8_t *memory;            /* of all arenas */
-    size_t stride;              /* bytes from one arena's memory to the next */
-    bool *prepared;             /* [count] */
+    struct virtqueue *queues;    /* [count] */
+    struct device_arena *arenas; /* [count], each queue's */
+    uint8_t *memory;             /* of all arenas */
+    size_t stride;               /* bytes from one arena's memory to the next */
+    bool *prepared;              /* [count] */
 };
 
 /* @count queues, each with an arena of @shape. -ENOMEM. */

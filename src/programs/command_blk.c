@@ -42,6 +42,7 @@ struct blk_command {
     uint64_t block_size; /* which of blk_block_sizes */
     uint64_t seg_max, size_max;
     uint64_t engine; /* which of blk_engines */
+    uint64_t direct; /* which of blk_directs */
     bool in_order;
 
     struct disk_image image;
@@ -55,11 +56,14 @@ struct blk_command {
 static const char *const blk_engines[] = {"auto", "uring", "plain", NULL};
 static_assert(BLK_ENGINE_AUTO == 0 && BLK_ENGINE_URING == 1 && BLK_ENGINE_PLAIN == 2, "order of blk_engines");
 
+static const char *const blk_directs[] = {"auto", "off", "on", NULL};
+static const enum disk_direct blk_direct_meanings[] = {DISK_DIRECT_AUTO, DISK_DIRECT_OFF, DISK_DIRECT_ON};
+
 static const char *const blk_block_sizes[] = {"auto", "512", "4096", NULL};
 
 static int blk_handle(void *context, unsigned index)
 {
-    const struct blk_command *command = context;
+    struct blk_command *command = context;
     return blk_backend_handle(&command->backend, index);
 }
 
@@ -114,7 +118,10 @@ static json_t *blk_statistics(void *context)
     for (size_t i = 0; i < ARRAY_SIZE(blk_counter_names); i++)
         json_object_set_new(answer, blk_counter_names[i].name,
                             json_integer((json_int_t)blk_count(&command->blk, blk_counter_names[i].counter)));
+    json_object_set_new(answer, "direct", json_boolean(command->image.direct));
     json_object_set_new(answer, "host_operations", json_integer((json_int_t)host.operations));
+    json_object_set_new(answer, "host_merged", json_integer((json_int_t)host.merged));
+    json_object_set_new(answer, "host_blocking", json_integer((json_int_t)host.blocking));
     json_object_set_new(answer, "host_calls", json_integer((json_int_t)host.calls));
     json_object_set_new(answer, "last_error", blk_last_error(command));
     return answer;
@@ -183,8 +190,9 @@ static int blk_serve(struct blk_command *command)
 {
     const struct blk_options options = blk_device_options(command);
     if (command->block_size == 1 && options.block_bytes != VIRTIO_BLK_SECTOR_BYTES)
-        return daemon_complain(EXIT_FAILED, "blk", "--block-size=512: %s has blocks of %u; leave the option out",
-                               SHORTENED(command->path), options.block_bytes);
+        return daemon_complain(EXIT_FAILED, "blk", "--block-size=512: %s has blocks of %u%s; leave the option out",
+                               SHORTENED(command->path), options.block_bytes,
+                               command->image.direct ? " past the page cache" : "");
     int r = blk_init(&command->blk, command->device_queues.queues, (uint16_t)command->queues, command->backend.port,
                      &options);
     if (r < 0)
@@ -243,7 +251,11 @@ static int blk_open_image(struct blk_command *command)
 {
     char error[DISK_IMAGE_ERROR_BYTES];
     const struct disk_image_options options = {
-        .path = command->path, .read_only = command->read_only, .lock_wait_ms = BLK_LOCK_WAIT_MS};
+        .path = command->path,
+        .read_only = command->read_only,
+        .direct = blk_direct_meanings[command->direct],
+        .lock_wait_ms = BLK_LOCK_WAIT_MS,
+    };
     if (!command->path)
         return blk_open_backend(command);
     if (disk_image_open(&command->image, &options, error, sizeof(error)) < 0)
@@ -287,6 +299,8 @@ int command_blk(int count, char **arguments)
         option_number("queue-depth", &command.depth, 1, VIRTQ_SLOTS_MAX,
                       "requests in flight for each queue: 256 unless given"),
         option_choice("engine", &command.engine, blk_engines, "ENGINE", "auto (the default), uring or plain"),
+        option_choice("direct", &command.direct, blk_directs, "MODE",
+                      "past the host's page cache: auto (the default: block devices are), off or on"),
         option_choice("block-size", &command.block_size, blk_block_sizes, "BYTES",
                       "the disk's logical block: auto (the default), 512 or 4096"),
         option_number("seg-max", &command.seg_max, 1, VIRTQ_INDIRECT_MAX - 2,

@@ -56,7 +56,7 @@ class WrongUse(Case):
                 self.refused(2, [argument, 'give a'], 'blk', argument)
 
     def test_choices_that_are_none(self):
-        for argument in ('--engine=magic', '--block-size=1024', '--log-level=loud'):
+        for argument in ('--engine=magic', '--direct=perhaps', '--block-size=1024', '--log-level=loud'):
             with self.subTest(argument):
                 self.refused(2, [argument, 'choose one of'], 'blk', argument)
 
@@ -165,6 +165,23 @@ class Disks(Case):
 
     def test_a_file_shorter_than_a_sector(self):
         self.refuse(['disk.img'], self.image(size=511))
+
+    def test_past_the_page_cache_where_that_can_be(self):
+        """What the statistics say; a file system that has no O_DIRECT is refused by name."""
+        for engine in 'auto', 'plain':
+            for mode in 'off', 'auto', 'on':
+                image = self.image(f'{engine}-{mode}.img')
+                control, path = self.path(f'{engine}-{mode}-control'), self.path(f'{engine}-{mode}')
+                daemon = self.start('blk', '--blk-file', image, f'--direct={mode}', f'--engine={engine}',
+                                    '--socket-path', path, '--control-path', control)
+                wait_for(lambda: self.listens(path) or daemon.poll() is not None, 'the daemon to listen')
+                if mode == 'on' and daemon.poll() is not None:
+                    self.ends(daemon, 1, [image, 'past the page cache', 'there is no O_DIRECT', '--direct=on'])
+                    continue
+                with Control(control) as asked:
+                    direct = asked.ask(command='stats')['blk']['direct']
+                if mode != 'auto':
+                    self.assertEqual(direct, mode == 'on')
 
     def test_a_qcow2_image_by_name_and_with_advice(self):
         path = self.image()

@@ -59,7 +59,9 @@ int blk_backend_open(struct blk_backend *backend, const struct blk_backend_optio
     char reason[BLK_URING_ERROR_BYTES];
     backend->engine = BLK_ENGINE_URING;
     backend->port = &backend->with.uring.port;
-    r = blk_uring_open(&backend->with.uring, options->image, options->queues, options->depth, reason, sizeof(reason));
+    const struct blk_uring_options uring = {
+        .image = options->image, .queues = options->queues, .depth = options->depth, .age = options->uring_age};
+    r = blk_uring_open(&backend->with.uring, &uring, reason, sizeof(reason));
     if (r == 0)
         return 0;
     if (options->engine == BLK_ENGINE_URING) {
@@ -89,7 +91,7 @@ void blk_backend_close(struct blk_backend *backend)
     backend->port = NULL;
 }
 
-int blk_backend_handle(const struct blk_backend *backend, unsigned queue)
+int blk_backend_handle(struct blk_backend *backend, unsigned queue)
 {
     switch (backend->engine) {
     case BLK_ENGINE_URING:
@@ -99,6 +101,28 @@ int blk_backend_handle(const struct blk_backend *backend, unsigned queue)
     default:
         return -1;
     }
+}
+
+bool blk_backend_ready(const struct blk_backend *backend, unsigned queue)
+{
+    switch (backend->engine) {
+    case BLK_ENGINE_URING:
+        return blk_uring_ready(&backend->with.uring, queue);
+    case BLK_ENGINE_PLAIN:
+        return blk_plain_ready(&backend->with.plain, queue);
+    case BLK_ENGINE_NULL:
+        return blk_null_ready(&backend->with.null, queue);
+    case BLK_ENGINE_AUTO:
+        break; /* never opened */
+    }
+    return false;
+}
+
+bool blk_backend_rest(struct blk_backend *backend, unsigned queue)
+{
+    if (backend->engine == BLK_ENGINE_URING)
+        return blk_uring_rest(&backend->with.uring, queue);
+    return blk_backend_ready(backend, queue); /* their handles tell always */
 }
 
 void blk_backend_count(const struct blk_backend *backend, struct blk_backend_counters *ret_counters)

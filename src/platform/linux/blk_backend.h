@@ -28,6 +28,7 @@ struct blk_backend_options {
     unsigned queues;                /* 1 to BLK_QUEUES_MAX */
     unsigned depth;                 /* operations a queue may have in flight: as many as its arena has slots */
     unsigned workers;               /* threads a queue may have, without io_uring; 0: BLK_PLAIN_WORKERS_DEFAULT */
+    unsigned uring_age;             /* for tests: 0 to BLK_URING_AGES - 1, as if the kernel were so much older */
 };
 
 struct blk_backend {
@@ -45,6 +46,8 @@ struct blk_backend {
 /* Sums over all queues since open. */
 struct blk_backend_counters {
     uint64_t operations;  /* taken by submit */
+    uint64_t merged;      /* of them, those that went to the kernel with the one before, as one transfer */
+    uint64_t blocking;    /* of them, those made by the queue's own thread, since io_uring had no ring left for it */
     uint64_t calls;       /* io_uring_enter, or system calls of the threads */
     uint64_t continued;   /* calls made since an earlier one was short, interrupted or not supported */
     uint64_t not_entered; /* times io_uring refused to take what was submitted, for want of memory */
@@ -62,9 +65,19 @@ void blk_backend_close(struct blk_backend *backend);
 
 /*
  * What to poll for reading (level-triggered) for completions of @queue; reap takes them and makes it quiet again.
- * Borrowed: do not read it. -1: there is none, since all completions are there when submit returns.
+ * Borrowed: do not read it. -1: there is none, since all completions are there when submit returns. On the queue's
+ * thread.
  */
-int blk_backend_handle(const struct blk_backend *backend, unsigned queue);
+int blk_backend_handle(struct blk_backend *backend, unsigned queue);
+
+/* On the queue's thread: would reap give something now? Cheap: no system call. */
+bool blk_backend_ready(const struct blk_backend *backend, unsigned queue);
+
+/*
+ * On the queue's thread, which is about to sleep: from now on the handle tells. True: something is there already.
+ * Without this call before, a handle may stay quiet.
+ */
+bool blk_backend_rest(struct blk_backend *backend, unsigned queue);
 
 /* May be called from any thread, while queues run. */
 void blk_backend_count(const struct blk_backend *backend, struct blk_backend_counters *ret_counters);

@@ -33,7 +33,7 @@ static void what_was_written_is_in_the_file_and_is_read_back(void **state)
     fill(written, sizeof(written), 1);
 
     assert_int_equal(transfer(BLK_OP_WRITE, 0, 3 * BLOCK, written, sizeof(written)), 0);
-    assert_int_equal(pread(fixture.image.fd, in_file, sizeof(in_file), 3 * BLOCK), sizeof(in_file));
+    assert_int_equal(look(in_file, sizeof(in_file), 3 * BLOCK), sizeof(in_file));
     assert_memory_equal(in_file, written, sizeof(written));
     assert_int_equal(transfer(BLK_OP_READ, 0, 3 * BLOCK, back, sizeof(back)), 0);
     assert_memory_equal(back, written, sizeof(written));
@@ -97,7 +97,7 @@ static void a_queue_takes_as_many_as_its_depth_and_completes_them_all(void **sta
     for (unsigned i = 0; i <= DEPTH; i++) {
         uint8_t in_file[BLOCK];
         assert_int_equal(results[i], 0);
-        assert_int_equal(pread(fixture.image.fd, in_file, BLOCK, (off_t)ios[i].offset), BLOCK);
+        assert_int_equal(look(in_file, BLOCK, ios[i].offset), BLOCK);
         assert_memory_equal(in_file, data[i], BLOCK);
     }
 }
@@ -154,6 +154,128 @@ static void the_handle_stays_readable_while_completions_are_left(void **state)
     assert_int_equal(results[0], 0);
     assert_int_equal(results[1], 0);
     assert_false(is_readable(0, 0));
+}
+
+/* What was written to the disk in one piece, read by so many requests, or the other way round. */
+static void neighbours(enum blk_op op, unsigned count, uint64_t at, uint8_t *memory)
+{
+    struct guest_iovec iov[32];
+    struct blk_io ios[32];
+    int results[32];
+    for (unsigned i = 0; i < count; i++) {
+        /* backwards in memory */
+        iov[i] = (struct guest_iovec){.base = memory + (count - 1 - i) * BLOCK, .length = BLOCK};
+        ios[i] = (struct blk_io){
+            .token = i, .op = op, .offset = at + i * BLOCK, .length = BLOCK, .iov = &iov[i], .iov_count = 1};
+        results[i] = 1;
+    }
+    assert_int_equal(submit(0, ios, count), count);
+    wait_for(0, count, results);
+    for (unsigned i = 0; i < count; i++)
+        assert_int_equal(results[i], 0);
+}
+
+static void requests_that_continue_each_other_are_one_transfer(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    enum { COUNT = 32 };
+    static _Alignas(BLOCK) uint8_t memory[COUNT * BLOCK];
+    static uint8_t in_file[COUNT * BLOCK];
+    static uint8_t written[COUNT * BLOCK];
+    struct blk_backend_counters counters;
+    fill(memory, sizeof(memory), 11);
+    memcpy(written, memory, sizeof(memory));
+
+    neighbours(BLK_OP_WRITE, COUNT, 3 * BLOCK, memory);
+    assert_int_equal(look(in_file, sizeof(in_file), 3 * BLOCK), sizeof(in_file));
+    for (unsigned i = 0; i < COUNT; i++)
+        assert_memory_equal(in_file + i * BLOCK, memory + (COUNT - 1 - i) * BLOCK, BLOCK);
+    memset(memory, 0, sizeof(memory));
+    neighbours(BLK_OP_READ, COUNT, 3 * BLOCK, memory);
+    assert_memory_equal(memory, written, sizeof(memory));
+    blk_backend_count(&fixture.backend, &counters);
+    assert_int_equal(counters.operations, 2 * COUNT);
+    assert_int_equal(counters.merged, 2 * (COUNT - 1));
+    assert_true(counters.calls <= 4);
+}
+
+static void the_end_of_a_file_that_shrank_fails_its_requests_alone_though_merged(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    static _Alignas(BLOCK) uint8_t data[8][BLOCK];
+    struct guest_iovec iov[8];
+    struct blk_io ios[8];
+    int results[8];
+    assert_int_equal(ftruncate(fixture.image.fd, 5 * BLOCK + 512), 0);
+    for (unsigned i = 0; i < 8; i++) {
+        iov[i] = (struct guest_iovec){.base = data[7 - i], .length = BLOCK};
+        ios[i] = (struct blk_io){
+            .token = i, .op = BLK_OP_READ, .offset = i * BLOCK, .length = BLOCK, .iov = &iov[i], .iov_count = 1};
+    }
+    assert_int_equal(submit(0, ios, 8), 8);
+    wait_for(0, 8, results);
+    for (unsigned i = 0; i < 8; i++)
+        assert_int_equal(results[i], i < 5 ? 0 : -EIO);
+}
+
+static void memory_of_any_address_and_pieces_of_any_length_are_served(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    static const size_t lengths[] = {1, 511, 4097, 2 * BLK_BOUNCE_BYTES, 3, 0, 100, 313};
+    enum { PIECES = ARRAY_SIZE(lengths) };
+    static uint8_t memory[4 * BLK_BOUNCE_BYTES];
+    static uint8_t written[4 * BLK_BOUNCE_BYTES];
+    static uint8_t in_file[4 * BLK_BOUNCE_BYTES];
+    for (unsigned shift = 0; shift < 4; shift++) {
+        struct guest_iovec iov[PIECES];
+        size_t at = shift, total = 0;
+        fill(memory, sizeof(memory), shift);
+        for (unsigned i = 0; i < PIECES; i++) {
+            /* each a byte after the one before, so that they are no single run */
+            iov[i] = (struct guest_iovec){.base = memory + at, .length = lengths[i]};
+            memcpy(written + total, memory + at, lengths[i]);
+            at += lengths[i] + 1;
+            total += lengths[i];
+        }
+        size_t rest = align_up(total, 512) - total;
+        iov[PIECES - 1].length += rest;
+        memcpy(written + total, memory + at - 1, rest);
+        total += rest;
+        struct blk_io io = {.op = BLK_OP_WRITE, .offset = 512, .length = total, .iov = iov, .iov_count = PIECES};
+        assert_int_equal(run(&io), 0);
+        assert_int_equal(look(in_file, total, 512), total);
+        assert_memory_equal(in_file, written, total);
+        memset(memory, 0xee, sizeof(memory));
+        io.op = BLK_OP_READ;
+        assert_int_equal(run(&io), 0);
+        for (size_t i = 0, done = 0; i < PIECES; done += iov[i].length, i++) {
+            assert_memory_equal(iov[i].base, written + done, iov[i].length);
+            assert_int_equal(((uint8_t *)iov[i].base)[iov[i].length], 0xee);
+        }
+    }
+}
+
+static void a_queue_says_without_a_call_whether_something_has_come(void **state)
+{
+    (void)state;
+    skip_if_refused();
+    const struct blk_io flush = {.token = 3, .op = BLK_OP_FLUSH};
+    struct blk_completion completion;
+    assert_false(blk_backend_ready(&fixture.backend, 0));
+    assert_false(blk_backend_rest(&fixture.backend, 0));
+    assert_int_equal(submit(0, &flush, 1), 1);
+    /* Whoever goes to rest is either told that there is something, or woken by the handle. */
+    assert_true(is_readable(0, TIMEOUT_MS));
+    while (!blk_backend_ready(&fixture.backend, 0))
+        assert_true(is_readable(0, TIMEOUT_MS));
+    assert_false(blk_backend_ready(&fixture.backend, 1));
+    assert_int_equal(reap(0, &completion, 1), 1);
+    assert_int_equal(completion.token, 3);
+    assert_false(blk_backend_ready(&fixture.backend, 0));
+    assert_false(blk_backend_rest(&fixture.backend, 0));
 }
 
 static void flush_and_durable_writes_succeed(void **state)
@@ -268,7 +390,7 @@ static void a_write_that_is_cut_short_goes_on_and_reports_why_it_cannot(void **s
 
     assert_int_equal(past, -EFBIG);
     assert_int_equal(inside, 0);
-    assert_int_equal(pread(fixture.image.fd, back, BLOCK, DISK_BYTES), BLOCK);
+    assert_int_equal(look(back, BLOCK, DISK_BYTES), BLOCK);
     assert_memory_equal(back, data, BLOCK);
     struct blk_backend_counters counters;
     blk_backend_count(&fixture.backend, &counters);
@@ -317,7 +439,7 @@ static bool become_root_of_a_namespace(void)
 }
 
 /* Runs in a process of its own that has a file system of its own. 0 done, 77 not possible here, else the line. */
-static int fill_a_small_file_system(enum blk_engine engine)
+static int fill_a_small_file_system(const struct variant *variant)
 {
     enum { CANNOT = 77 };
 #define CHILD_CHECK(condition)                                                                                         \
@@ -341,7 +463,7 @@ static int fill_a_small_file_system(enum blk_engine engine)
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     CHILD_CHECK(fd >= 0 && ftruncate(fd, 4 << 20) == 0);
     close(fd);
-    CHILD_CHECK(open_backend(engine, path));
+    CHILD_CHECK(open_backend(variant, path));
     fill(data, sizeof(data), 8);
 
     /* The first page is safe; then more than there is room for. */
@@ -389,7 +511,7 @@ static void a_full_file_system_fails_requests_and_loses_nothing_written(void **s
     pid_t child = fork();
     assert_true(child >= 0);
     if (child == 0)
-        end_child(fill_a_small_file_system(fixture.engine));
+        end_child(fill_a_small_file_system(&fixture.variant));
     int status = -1;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
@@ -419,6 +541,10 @@ int main(void)
         ON_EACH(cancel_lets_everything_complete),
         ON_EACH(an_operation_that_fails_is_remembered_with_its_place),
         ON_EACH(a_full_file_system_fails_requests_and_loses_nothing_written),
+        ON_EACH(requests_that_continue_each_other_are_one_transfer),
+        ON_EACH(the_end_of_a_file_that_shrank_fails_its_requests_alone_though_merged),
+        ON_EACH(memory_of_any_address_and_pieces_of_any_length_are_served),
+        ON_EACH(a_queue_says_without_a_call_whether_something_has_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

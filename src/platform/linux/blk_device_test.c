@@ -55,14 +55,14 @@ static int attach(int fd, uint32_t block_bytes)
 
 static int attach_and_open(void **state)
 {
-    fixture = (struct fixture){.engine = *(enum blk_engine *)*state, .image.fd = -1, .skipped = true};
+    fixture = (struct fixture){.variant = *(struct variant *)*state, .image.fd = -1, .skipped = true};
     make_file(fixture.path, sizeof(fixture.path), DISK_BYTES);
     backing = open(fixture.path, O_RDWR | O_CLOEXEC);
     loop = attach(backing, BLOCK);
     if (loop < 0)
         snprintf(fixture.error, sizeof(fixture.error), "no loop device can be had here");
     else
-        fixture.skipped = !open_backend(fixture.engine, loop_path);
+        fixture.skipped = !open_backend(&fixture.variant, loop_path);
     return 0;
 }
 
@@ -194,8 +194,11 @@ int main(void)
         ON_DEVICE(threads, a_device_that_is_set_read_only_is_refused_for_writing),
         ON_DEVICE(io_uring, data_goes_to_the_device_and_back),
         ON_DEVICE(threads, data_goes_to_the_device_and_back),
+        ON_DEVICE(io_uring_direct, data_goes_to_the_device_and_back),
+        ON_DEVICE(threads_direct, data_goes_to_the_device_and_back),
         ON_DEVICE(io_uring, discard_and_zeroes_reach_the_device),
         ON_DEVICE(threads, discard_and_zeroes_reach_the_device),
+        ON_DEVICE(io_uring_direct, discard_and_zeroes_reach_the_device),
         ON_DEVICE(io_uring, the_end_of_the_device_fails_that_request_alone),
         ON_DEVICE(threads, the_end_of_the_device_fails_that_request_alone),
     };

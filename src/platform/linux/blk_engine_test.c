@@ -14,8 +14,10 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -77,7 +79,7 @@ static void in_a_child(int (*function)(void))
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_true(WIFEXITED(status));
     if (WEXITSTATUS(status) == 77) {
-        print_message("skipped: this system has no seccomp filters, or no io_uring\n");
+        print_message("skipped: this system has no seccomp filters, no io_uring, or no O_DIRECT\n");
         skip();
     }
     assert_int_equal(WEXITSTATUS(status), 0);
@@ -147,6 +149,112 @@ static void what_the_kernel_cannot_take_fails_instead_of_hanging(void **state)
 {
     (void)state;
     in_a_child(try_where_io_uring_takes_nothing);
+}
+
+/* Once a disk is open, its queues need what nobody else must have taken: without it they wait for the disk themselves.
+ */
+static void a_queue_for_which_no_ring_is_left_is_served_all_the_same(void **state)
+{
+    (void)state;
+    struct rlimit before;
+    struct blk_backend_counters counters;
+    if (open_engine(BLK_ENGINE_URING) < 0) {
+        print_message("skipped: %s\n", error);
+        skip();
+    }
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    const struct rlimit none = {.rlim_cur = 0, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int handle = blk_backend_handle(&fixture.backend, 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(handle, -1);
+
+    assert_int_equal(write_and_read_back(), 0);
+    static uint8_t data[4][BLOCK];
+    const struct guest_iovec iov[4] = {{data[3], BLOCK}, {data[2], BLOCK}, {data[1], BLOCK}, {data[0], BLOCK}};
+    struct blk_completion completions[4];
+    struct blk_io ios[4];
+    for (unsigned i = 0; i < 4; i++)
+        ios[i] = (struct blk_io){
+            .token = i, .op = BLK_OP_READ, .offset = i * BLOCK, .length = BLOCK, .iov = &iov[i], .iov_count = 1};
+    for (unsigned round = 0; round < 3; round++) {
+        assert_int_equal(submit(0, ios, 4), 4);
+        assert_true(blk_backend_ready(&fixture.backend, 0));
+        assert_int_equal(submit(0, ios, 1), 0); /* all places are taken until they are reaped */
+        assert_int_equal(reap(0, completions, 3), 3);
+        assert_int_equal(submit(0, ios, 1), 1);
+        assert_int_equal(reap(0, completions, 4), 2);
+        assert_false(blk_backend_rest(&fixture.backend, 0));
+    }
+    blk_backend_count(&fixture.backend, &counters);
+    assert_int_equal(counters.operations, 2 + 3 * 5);
+    assert_int_equal(counters.blocking, 2 + 3 * 5);
+    assert_int_equal(counters.merged, 3 * 3);
+    blk_backend_close(&fixture.backend);
+}
+
+static void queues_that_nobody_uses_have_no_ring(void **state)
+{
+    (void)state;
+    const struct blk_backend_options options = {
+        .engine = BLK_ENGINE_URING, .image = &fixture.image, .queues = BLK_QUEUES_MAX, .depth = 256};
+    int lowest = dup(0);
+    close(lowest);
+    if (blk_backend_open(&fixture.backend, &options, error, sizeof(error)) < 0) {
+        print_message("skipped: %s\n", error);
+        skip();
+    }
+    int still_lowest = dup(0);
+    close(still_lowest);
+    assert_int_equal(still_lowest, lowest);
+    assert_int_equal(blk_backend_handle(&fixture.backend, 5), lowest);
+    blk_backend_close(&fixture.backend);
+}
+
+static uint8_t *lost_page;
+
+static void mend_lost_page(int number)
+{
+    (void)number;
+    if (mmap(lost_page, BLOCK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+        _exit(1);
+}
+
+/* Its bytes are copied here, so its memory is missed here, on whatever thread that is. */
+static int try_unaligned_memory_that_was_taken_away(enum blk_engine engine)
+{
+    struct sigaction action = {.sa_handler = mend_lost_page};
+    const struct disk_image_options options = {.path = fixture.path, .direct = DISK_DIRECT_ON, .without_lock = true};
+    disk_image_close(&fixture.image);
+    if (disk_image_open(&fixture.image, &options, error, sizeof(error)) < 0 || open_engine(engine) < 0)
+        return 77;
+    int memory = memfd_create("guest", MFD_CLOEXEC);
+    if (memory < 0 || ftruncate(memory, BLOCK) < 0 || sigaction(SIGBUS, &action, NULL) < 0)
+        return 1;
+    lost_page = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+    if (lost_page == MAP_FAILED || ftruncate(memory, 0) < 0)
+        return 2;
+    if (transfer(BLK_OP_WRITE, 0, 0, lost_page + 1, 512) != 0)
+        return 3;
+    blk_backend_close(&fixture.backend);
+    return 0;
+}
+
+static int try_it_on_the_queues_thread(void)
+{
+    return try_unaligned_memory_that_was_taken_away(BLK_ENGINE_URING);
+}
+
+static int try_it_on_a_worker(void)
+{
+    return try_unaligned_memory_that_was_taken_away(BLK_ENGINE_PLAIN);
+}
+
+static void unaligned_memory_that_was_taken_away_is_survived(void **state)
+{
+    (void)state;
+    in_a_child(try_it_on_the_queues_thread);
+    in_a_child(try_it_on_a_worker);
 }
 
 static int try_where_no_thread_can_be_started(void)
@@ -356,6 +464,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(where_io_uring_is_forbidden_threads_serve_and_the_reason_is_told, make_image,
                                         remove_image),
         cmocka_unit_test_setup_teardown(what_the_kernel_cannot_take_fails_instead_of_hanging, make_image, remove_image),
+        cmocka_unit_test_setup_teardown(a_queue_for_which_no_ring_is_left_is_served_all_the_same, make_image,
+                                        remove_image),
+        cmocka_unit_test_setup_teardown(queues_that_nobody_uses_have_no_ring, make_image, remove_image),
+        cmocka_unit_test_setup_teardown(unaligned_memory_that_was_taken_away_is_survived, make_image, remove_image),
         cmocka_unit_test_setup_teardown(where_no_thread_can_be_started_requests_are_served_all_the_same, make_image,
                                         remove_image),
         cmocka_unit_test_setup_teardown(auto_takes_io_uring_where_there_is_one, make_image, remove_image),

@@ -98,6 +98,12 @@ void blk_null_close(struct blk_null *null)
     *null = (struct blk_null){0};
 }
 
+bool blk_null_ready(const struct blk_null *null, unsigned queue)
+{
+    ASSERT(queue < null->queue_count);
+    return null->queues[queue].head != null->queues[queue].tail;
+}
+
 void blk_null_count(const struct blk_null *null, struct blk_backend_counters *ret_counters)
 {
     *ret_counters = (struct blk_backend_counters){0};

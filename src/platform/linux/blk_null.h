@@ -20,6 +20,7 @@ struct blk_null {
 /* -ENOMEM. */
 int blk_null_open(struct blk_null *null, unsigned queues, unsigned depth);
 void blk_null_close(struct blk_null *null);
+bool blk_null_ready(const struct blk_null *null, unsigned queue);
 void blk_null_count(const struct blk_null *null, struct blk_backend_counters *ret_counters);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Theory of operation. Each queue has tasks, a ring of task numbers that wait for a worker, and a ring of those done.
+ * Theory of operation. Each queue has tasks, a ring of task numbers that wait for a worker, each the first of a group
+ * that goes to the disk as one (blk_merge.h), and a ring of those done.
  * One mutex guards both rings; no system call of I/O is made under it. A worker is started when work comes and none is
  * idle, up to the limit, and then stays: idle, it sleeps and costs a few pages.
  *
@@ -14,17 +15,14 @@
 #include "platform/linux/blk_plain.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <linux/fs.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
-#include <fcntl.h>
 
 #include "platform/linux/blk_backend.h"
+#include "platform/linux/blk_run.h"
 #include "platform/linux/clock.h"
 #include "platform/linux/queue_memory.h"
 
@@ -47,15 +45,13 @@ struct blk_plain_queue {
     uint16_t depth;
     unsigned worker_count, worker_max, idle;
     pthread_t workers[BLK_PLAIN_WORKERS_MAX];
-    struct blk_disk *disk;
-    int event; /* eventfd, -1: none */
-    struct blk_task *tasks;
+    int event;    /* eventfd, -1: none */
     int *results; /* by task number */
+    void *memory; /* of the rings and results */
 
-    /* the queue's own thread alone */
-    _Alignas(QUEUE_ALIGNMENT) uint16_t *free; /* stack of task numbers */
-    uint16_t free_count;
-    _Atomic uint64_t operations;
+    /* the queue's own thread alone; but that workers read some of it */
+    _Alignas(QUEUE_ALIGNMENT) struct blk_merge merge;
+    _Atomic uint64_t operations, merged;
     /* several threads */
     _Alignas(QUEUE_ALIGNMENT) _Atomic unsigned done_count; /* done.count, for a look without the mutex */
     _Atomic uint64_t calls, continued;
@@ -84,53 +80,6 @@ static struct blk_plain_queue *plain_queue(const struct blk_plain *plain, unsign
     return &plain->queues[queue];
 }
 
-static int64_t make_call(int fd, const struct blk_call *call)
-{
-    struct iovec one = {.iov_base = call->buffer, .iov_len = call->length};
-    const struct iovec *iov = call->iov_count > 0 ? call->iov : &one;
-    int iov_count = call->iov_count > 0 ? (int)call->iov_count : 1;
-    int64_t r = -1;
-
-    switch (call->kind) {
-    case BLK_CALL_READ:
-        r = preadv(fd, iov, iov_count, (off_t)call->offset);
-        break;
-    case BLK_CALL_WRITE:
-        r = pwritev2(fd, iov, iov_count, (off_t)call->offset, call->flags);
-        break;
-    case BLK_CALL_SYNC:
-        r = fdatasync(fd);
-        break;
-    case BLK_CALL_FALLOCATE:
-        r = fallocate(fd, call->flags, (off_t)call->offset, (off_t)call->length);
-        break;
-    case BLK_CALL_DISCARD: {
-        uint64_t range[2] = {call->offset, call->length};
-        r = ioctl(fd, BLKDISCARD, range);
-        break;
-    }
-    }
-    return r < 0 ? -errno : r;
-}
-
-static int run_task(struct blk_plain_queue *queue, struct blk_task *task)
-{
-    int result;
-    struct blk_call call;
-    int64_t answer;
-
-    blk_task_call(task, queue->disk, &call);
-    answer = make_call(queue->disk->fd, &call);
-    atomic_fetch_add_explicit(&queue->calls, 1, memory_order_relaxed);
-    while (!blk_task_answer(task, queue->disk, answer, &result)) {
-        blk_task_call(task, queue->disk, &call);
-        answer = make_call(queue->disk->fd, &call);
-        atomic_fetch_add_explicit(&queue->calls, 1, memory_order_relaxed);
-        atomic_fetch_add_explicit(&queue->continued, 1, memory_order_relaxed);
-    }
-    return result;
-}
-
 /* With the mutex. */
 static void put_done(struct blk_plain_queue *queue, uint16_t number, int result)
 {
@@ -144,9 +93,25 @@ static void put_done(struct blk_plain_queue *queue, uint16_t number, int result)
     }
 }
 
+/* Without the mutex. */
+static void run_group(struct blk_plain_queue *queue, uint16_t number, struct blk_run *ret_run)
+{
+    blk_run_group(&queue->merge, number, ret_run);
+    atomic_fetch_add_explicit(&queue->calls, ret_run->calls, memory_order_relaxed);
+    atomic_fetch_add_explicit(&queue->continued, ret_run->continued, memory_order_relaxed);
+}
+
+/* With the mutex. */
+static void put_group(struct blk_plain_queue *queue, const struct blk_run *run)
+{
+    for (unsigned i = 0; i < run->done_count; i++)
+        put_done(queue, run->done[i].number, run->done[i].result);
+}
+
 static void *worker(void *argument)
 {
     struct blk_plain_queue *queue = argument;
+    struct blk_run run;
 
     pthread_mutex_lock(&queue->mutex);
     for (;;) {
@@ -159,9 +124,9 @@ static void *worker(void *argument)
             break;
         uint16_t number = number_take(&queue->waiting, queue->depth);
         pthread_mutex_unlock(&queue->mutex);
-        int result = run_task(queue, &queue->tasks[number]);
+        run_group(queue, number, &run);
         pthread_mutex_lock(&queue->mutex);
-        put_done(queue, number, result);
+        put_group(queue, &run);
     }
     pthread_mutex_unlock(&queue->mutex);
     return NULL;
@@ -179,8 +144,9 @@ static bool start_worker(struct blk_plain_queue *queue)
         return false;
     size_t least = (size_t)sysconf(_SC_THREAD_STACK_MIN);
     pthread_attr_setstacksize(&attributes, least > WORKER_STACK_BYTES ? least : WORKER_STACK_BYTES);
-    /* Signals are for the program's own threads. */
+    /* Signals are for the program's own threads; but memory that a front end took away is met here, too. */
     sigfillset(&all);
+    sigdelset(&all, SIGBUS);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int r = pthread_create(&queue->workers[queue->worker_count], &attributes, worker, queue);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -200,27 +166,28 @@ static void rouse_workers(struct blk_plain_queue *queue)
         if (!start_worker(queue))
             break;
     while (queue->worker_count == 0 && queue->waiting.count > 0) {
-        uint16_t number = number_take(&queue->waiting, queue->depth);
-        put_done(queue, number, run_task(queue, &queue->tasks[number]));
+        struct blk_run run;
+        run_group(queue, number_take(&queue->waiting, queue->depth), &run);
+        put_group(queue, &run);
     }
 }
 
 static unsigned plain_submit(struct blk_port *port, unsigned index, const struct blk_io *ios, unsigned count)
 {
     struct blk_plain_queue *queue = plain_queue(container_of(port, struct blk_plain, port), index);
-    uint32_t taken = u32_min(count, queue->free_count);
+    uint32_t taken = u32_min(u32_min(count, BLK_BATCH_MAX), blk_merge_room(&queue->merge));
     if (taken == 0)
         return 0;
 
+    uint16_t firsts[BLK_BATCH_MAX];
+    unsigned groups = blk_merge_begin(&queue->merge, ios, taken, firsts);
     pthread_mutex_lock(&queue->mutex);
-    for (uint32_t i = 0; i < taken; i++) {
-        uint16_t number = queue->free[--queue->free_count];
-        blk_task_begin(&queue->tasks[number], queue->disk, &ios[i]);
-        number_put(&queue->waiting, queue->depth, number);
-    }
+    for (unsigned i = 0; i < groups; i++)
+        number_put(&queue->waiting, queue->depth, firsts[i]);
     rouse_workers(queue);
     pthread_mutex_unlock(&queue->mutex);
     count_add(&queue->operations, taken);
+    count_add(&queue->merged, taken - groups);
     return taken;
 }
 
@@ -234,10 +201,10 @@ static unsigned plain_reap(struct blk_port *port, unsigned index, struct blk_com
     unsigned given = 0;
     while (given < max && queue->done.count > 0) {
         uint16_t number = number_take(&queue->done, queue->depth);
-        completions[given].token = queue->tasks[number].token;
+        completions[given].token = queue->merge.tasks[number].token;
         completions[given].result = queue->results[number];
         given++;
-        queue->free[queue->free_count++] = number;
+        blk_merge_free(&queue->merge, number);
     }
     atomic_store_explicit(&queue->done_count, queue->done.count, memory_order_release);
     if (queue->done.count == 0 && given > 0) {
@@ -268,29 +235,27 @@ static const struct blk_port_class plain_class = {
     .now_ns = plain_now_ns,
 };
 
+static size_t ring_bytes(unsigned depth)
+{
+    return depth * (2 * sizeof(uint16_t) + sizeof(int));
+}
+
 static int make_queue(struct blk_plain_queue *queue, struct blk_disk *disk, unsigned depth, unsigned workers)
 {
     pthread_mutex_init(&queue->mutex, NULL);
     pthread_cond_init(&queue->work, NULL);
-    queue->disk = disk;
     queue->depth = (uint16_t)depth;
     queue->worker_max = workers;
-    queue->free = queue_memory(depth, sizeof(uint16_t));
-    queue->waiting.numbers = queue_memory_untouched(depth, sizeof(uint16_t));
-    queue->done.numbers = queue_memory_untouched(depth, sizeof(uint16_t));
-    queue->tasks = queue_memory_untouched(depth, sizeof(struct blk_task));
-    queue->results = queue_memory_untouched(depth, sizeof(int));
     queue->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (queue->event < 0)
         return -errno;
-    if (queue->free == NULL || queue->waiting.numbers == NULL || queue->done.numbers == NULL || queue->tasks == NULL ||
-        queue->results == NULL)
+    queue->memory = queue_reserve(ring_bytes(depth));
+    if (queue->memory == NULL)
         return -ENOMEM;
-    while (queue->free_count < depth) {
-        queue->free[queue->free_count] = (uint16_t)(depth - 1 - queue->free_count);
-        queue->free_count++;
-    }
-    return 0;
+    queue->results = queue->memory;
+    queue->waiting.numbers = (uint16_t *)(queue->results + depth);
+    queue->done.numbers = queue->waiting.numbers + depth;
+    return blk_merge_init(&queue->merge, disk, depth);
 }
 
 int blk_plain_open(struct blk_plain *plain, const struct disk_image *image, unsigned queues, unsigned depth,
@@ -298,7 +263,7 @@ int blk_plain_open(struct blk_plain *plain, const struct disk_image *image, unsi
 {
     ASSERT(workers >= 1 && workers <= BLK_PLAIN_WORKERS_MAX);
     *plain = (struct blk_plain){.port.class = &plain_class};
-    int r = blk_disk_init(&plain->disk, image->fd, image->block_device);
+    int r = blk_disk_init(&plain->disk, image);
     if (r == 0) {
         plain->queues = queue_memory(queues, sizeof(plain->queues[0]));
         r = plain->queues == NULL ? -ENOMEM : 0;
@@ -324,11 +289,8 @@ static void close_queue(struct blk_plain_queue *queue)
     pthread_mutex_destroy(&queue->mutex);
     if (queue->event >= 0)
         close(queue->event);
-    free(queue->free);
-    free(queue->waiting.numbers);
-    free(queue->done.numbers);
-    free(queue->tasks);
-    free(queue->results);
+    queue_release(queue->memory, ring_bytes(queue->depth));
+    blk_merge_done(&queue->merge);
 }
 
 void blk_plain_close(struct blk_plain *plain)
@@ -352,7 +314,13 @@ void blk_plain_count(const struct blk_plain *plain, struct blk_backend_counters 
     for (unsigned i = 0; i < plain->queue_count; i++) {
         const struct blk_plain_queue *queue = &plain->queues[i];
         ret_counters->operations += count_get(&queue->operations);
+        ret_counters->merged += count_get(&queue->merged);
         ret_counters->calls += count_get(&queue->calls);
         ret_counters->continued += count_get(&queue->continued);
     }
+}
+
+bool blk_plain_ready(const struct blk_plain *plain, unsigned queue)
+{
+    return atomic_load_explicit(&plain_queue(plain, queue)->done_count, memory_order_acquire) > 0;
 }

@@ -29,6 +29,7 @@ int blk_plain_open(struct blk_plain *plain, const struct disk_image *image, unsi
 /* Ends the threads, after what they are at. */
 void blk_plain_close(struct blk_plain *plain);
 int blk_plain_handle(const struct blk_plain *plain, unsigned queue);
+bool blk_plain_ready(const struct blk_plain *plain, unsigned queue);
 void blk_plain_count(const struct blk_plain *plain, struct blk_backend_counters *ret_counters);
 
 #endif

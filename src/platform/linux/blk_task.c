@@ -10,11 +10,19 @@
  *
  * A durable task ends with its data on stable storage: by RWF_DSYNC on each write, or fdatasync as a last stage.
  *
+ * Past the page cache (O_DIRECT) the kernel takes only memory and lengths that are aligned, and a guest may have
+ * others: then the bytes go through a buffer of the task's own, so much at a time as that holds. The page cache would
+ * take them, too, but may not be used beside O_DIRECT on the same page: a page that one request reads in, to change a
+ * part of it, would later be written over what the other has put on the disk meanwhile.
+ *
+ * A file in memory is opened O_NONBLOCK (disk_image.c). Should a kernel answer EAGAIN for that reason, it is taken off.
+ *
  * Limits. A piece of a guest's memory is below 4 GiB, as descriptors have 32 bits for it.
  */
 #include "platform/linux/blk_task.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/falloc.h>
 #include <sys/mman.h>
 
@@ -38,9 +46,15 @@ static_assert(offsetof(struct guest_iovec, length) == offsetof(struct iovec, iov
 static_assert(sizeof(struct blk_task) <= 64, "one task, one cache line");
 static_assert(VIRTQ_LONG_RUN_PIECES <= 1024, "UIO_MAXIOV");
 
-int blk_disk_init(struct blk_disk *disk, int fd, bool block_device)
+int blk_disk_init(struct blk_disk *disk, const struct disk_image *image)
 {
-    *disk = (struct blk_disk){.fd = fd, .block_device = block_device};
+    *disk = (struct blk_disk){.fd = image->fd, .block_device = image->block_device, .direct = image->direct};
+    if (image->direct) {
+        disk->memory_mask = image->direct_memory_bytes - 1;
+        disk->direct_mask = disk->memory_mask | (image->direct_block_bytes - 1);
+        ASSERT(disk->direct_mask < BLK_BOUNCE_BYTES);
+    }
+    atomic_init(&disk->non_blocking, image->non_blocking);
     /* Never written, so all of it is the kernel's one page of zeros. */
     void *zeros = mmap(NULL, BLK_ZEROS_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (zeros == MAP_FAILED)
@@ -93,14 +107,26 @@ static enum stage first_stage(const struct blk_disk *disk, const struct blk_io *
     backplane_assert_failed("op is one of enum blk_op", __FILE__, __LINE__);
 }
 
-void blk_task_begin(struct blk_task *task, const struct blk_disk *disk, const struct blk_io *io)
+static bool is_unaligned(const struct blk_disk *disk, const struct blk_io *io)
+{
+    uint64_t bases = 0, lengths = 0;
+    for (uint32_t i = 0; i < io->iov_count; i++) {
+        bases |= (uintptr_t)io->iov[i].base;
+        lengths |= io->iov[i].length;
+    }
+    return (bases & disk->memory_mask) != 0 || (lengths & disk->direct_mask) != 0;
+}
+
+void blk_task_begin(struct blk_task *task, const struct blk_disk *disk, const struct blk_io *io, uint8_t *bounce)
 {
     ASSERT(io->iov_count <= VIRTQ_LONG_RUN_PIECES);
+    ASSERT(bounce != NULL || !disk->direct);
     *task = (struct blk_task){
         .token = io->token,
         .offset = io->offset,
         .length = io->length,
         .iov = io->iov,
+        .bounce = disk->direct && is_unaligned(disk, io) ? bounce : NULL,
         .iov_count = (uint16_t)io->iov_count,
         .op = (uint8_t)io->op,
         .flags = (uint8_t)io->flags,
@@ -113,11 +139,35 @@ static int durable_flag(const struct blk_task *task, const struct blk_disk *disk
     return (task->flags & BLK_IO_DURABLE) && !known(&disk->no_durable_write) ? RWF_DSYNC : 0;
 }
 
+/* Copy @bytes between the bounce buffer and the pieces, from where the task stands. */
+static void bounce_copy(const struct blk_task *task, uint64_t bytes)
+{
+    const struct guest_iovec *piece = task->iov;
+    size_t skip = task->iov_skip;
+    for (uint64_t done = 0; done < bytes; piece++) {
+        size_t now = (size_t)u64_min(piece->length - skip, bytes - done);
+        uint8_t *guest = (uint8_t *)piece->base + skip;
+        if (task->op == BLK_OP_READ)
+            memcpy(guest, task->bounce + done, now);
+        else
+            memcpy(task->bounce + done, guest, now);
+        done += now;
+        skip = 0;
+    }
+}
+
 static void transfer_call(const struct blk_task *task, const struct blk_disk *disk, struct blk_call *call)
 {
     call->kind = task->op == BLK_OP_READ ? BLK_CALL_READ : BLK_CALL_WRITE;
     if (task->op != BLK_OP_READ)
         call->flags = durable_flag(task, disk);
+    if (task->bounce != NULL) {
+        call->buffer = task->bounce;
+        call->length = u64_min(task->length - task->done, BLK_BOUNCE_BYTES);
+        if (task->op != BLK_OP_READ)
+            bounce_copy(task, call->length);
+        return;
+    }
     if (task->iov_skip == 0 && task->iov_count > 1) {
         call->iov = (const struct iovec *)task->iov;
         call->iov_count = task->iov_count;
@@ -211,28 +261,43 @@ static void remember_flush_error(struct blk_disk *disk, int error)
     atomic_compare_exchange_strong(&disk->flush_error, &expected, error);
 }
 
-static bool transfer_answer(struct blk_task *task, struct blk_disk *disk, int64_t answer, int *ret_result)
+void blk_task_may_have_lost(const struct blk_task *task, struct blk_disk *disk, int64_t error)
+{
+    /* It may have been told of pages that an earlier write had lost: no flush will hear of them again. */
+    if (task->op == BLK_OP_WRITE && (task->flags & BLK_IO_DURABLE) && error == -EIO)
+        remember_flush_error(disk, -EIO);
+}
+
+static bool transfer_failed(struct blk_task *task, struct blk_disk *disk, int error, int *ret_result)
 {
     bool durable = task->op == BLK_OP_WRITE && (task->flags & BLK_IO_DURABLE);
-
-    if (answer < 0) {
-        if (durable && answer == -EOPNOTSUPP && !known(&disk->no_durable_write)) {
-            learn(&disk->no_durable_write);
-            return go_on(task, STAGE_TRANSFER);
-        }
-        /* It may have been told of pages that an earlier write had lost: no flush will hear of them again. */
-        if (durable && answer == -EIO)
-            remember_flush_error(disk, -EIO);
-        return finish((int)answer, ret_result);
+    if (durable && error == -EOPNOTSUPP && !known(&disk->no_durable_write)) {
+        learn(&disk->no_durable_write);
+        return go_on(task, STAGE_TRANSFER);
     }
-    ASSERT((uint64_t)answer <= task->length - task->done);
-    if ((uint64_t)answer < task->length - task->done) {
+    blk_task_may_have_lost(task, disk, error);
+    return finish(error, ret_result);
+}
+
+static bool transfer_answer(struct blk_task *task, struct blk_disk *disk, int64_t answer, int *ret_result)
+{
+    if (answer < 0)
+        return transfer_failed(task, disk, (int)answer, ret_result);
+    uint64_t left = task->length - task->done;
+    uint64_t bytes = (uint64_t)answer;
+    ASSERT(bytes <= left);
+    if (task->bounce != NULL && task->op == BLK_OP_READ)
+        bounce_copy(task, bytes);
+    if (bytes < left) {
+        /* What ends within a block is made again from the block's start: O_DIRECT cannot go on in between. */
+        bytes &= ~(uint64_t)disk->direct_mask;
         /* The file is shorter than the disk: it shrank under us. To make up zeros would hide the loss. */
-        if (answer == 0)
+        if (bytes == 0)
             return finish(task->op == BLK_OP_READ ? -EIO : -ENOSPC, ret_result);
-        advance(task, (uint64_t)answer);
+        advance(task, bytes);
         return false;
     }
+    bool durable = task->op == BLK_OP_WRITE && (task->flags & BLK_IO_DURABLE);
     if (durable && known(&disk->no_durable_write))
         return go_on(task, STAGE_SYNC);
     return finish(0, ret_result);
@@ -273,17 +338,33 @@ static bool space_answer(struct blk_task *task, struct blk_disk *disk, int64_t a
     }
 }
 
-static bool zeros_answer(struct blk_task *task, int64_t answer, int *ret_result)
+static bool zeros_answer(struct blk_task *task, const struct blk_disk *disk, int64_t answer, int *ret_result)
 {
-    if (answer <= 0)
-        return finish(answer < 0 ? (int)answer : -ENOSPC, ret_result);
-    task->done += (uint64_t)answer;
+    if (answer < 0)
+        return finish((int)answer, ret_result);
+    uint64_t left = u64_min(task->length - task->done, BLK_ZEROS_BYTES);
+    uint64_t bytes = (uint64_t)answer < left ? (uint64_t)answer & ~(uint64_t)disk->direct_mask : left;
+    if (bytes == 0)
+        return finish(-ENOSPC, ret_result);
+    task->done += bytes;
     task->retries = 0;
     return task->done == task->length ? finish_space(task, ret_result) : false;
 }
 
+/* This kernel takes O_NONBLOCK literally, and would not wait for anything. */
+static void wait_from_now_on(struct blk_disk *disk)
+{
+    if (!atomic_exchange(&disk->non_blocking, false))
+        return;
+    int flags = fcntl(disk->fd, F_GETFL);
+    if (flags >= 0)
+        (void)fcntl(disk->fd, F_SETFL, flags & ~O_NONBLOCK);
+}
+
 static bool stage_answer(struct blk_task *task, struct blk_disk *disk, int64_t answer, int *ret_result)
 {
+    if (answer == -EAGAIN && known(&disk->non_blocking))
+        wait_from_now_on(disk);
     if ((answer == -EAGAIN || answer == -EINTR) && task->retries < RETRIES_MAX) {
         task->retries++;
         return false;
@@ -294,7 +375,7 @@ static bool stage_answer(struct blk_task *task, struct blk_disk *disk, int64_t a
     case STAGE_SYNC:
         return sync_answer(disk, answer, ret_result);
     case STAGE_WRITE_ZEROS:
-        return zeros_answer(task, answer, ret_result);
+        return zeros_answer(task, disk, answer, ret_result);
     default:
         return space_answer(task, disk, answer, ret_result);
     }

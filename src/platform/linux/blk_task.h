@@ -14,20 +14,32 @@
 
 #include "devices/blk/blk.h"
 #include "platform/linux/disk_errors.h"
+#include "platform/linux/disk_image.h"
 
 /* Zeros are written in pieces of this size where the kernel cannot make them: large enough to be quick. */
 #define BLK_ZEROS_BYTES (256u << 10)
+
+/*
+ * What an unaligned transfer takes at a time when the page cache is bypassed. A guest that sends nothing else makes a
+ * queue touch this much for each request in flight, so it is small; only firmware does it on purpose, and seldom.
+ */
+#define BLK_BOUNCE_BYTES (32u << 10)
 
 /* What all tasks on one image share. */
 struct blk_disk {
     int fd; /* borrowed */
     bool block_device;
+    bool direct; /* O_DIRECT */
+    /* With it: memory must be aligned to memory_mask + 1, and no piece may end within direct_mask + 1 bytes. */
+    uint32_t memory_mask, direct_mask;
     const uint8_t *zeros; /* BLK_ZEROS_BYTES that read as zero and cost no memory */
     /* Learned while running: not supported there, do not ask again. */
     _Atomic bool no_punch_hole;
     _Atomic bool no_zero_range;
     _Atomic bool no_discard_command;
     _Atomic bool no_durable_write;
+    _Atomic bool
+        non_blocking; /* its descriptor is O_NONBLOCK: see disk_image.c; until the kernel takes that literally */
     /*
      * The errno of the first flush that failed. The kernel reports a lost page once and forgets it, so a later flush
      * that succeeds would promise what is not true: from then on every flush fails.
@@ -61,6 +73,7 @@ struct blk_task {
     uint64_t length;
     uint64_t done;                 /* bytes of it that are finished */
     const struct guest_iovec *iov; /* what is left of it, iov_skip bytes into the first piece */
+    uint8_t *bounce;               /* BLK_BOUNCE_BYTES that its bytes go through, since they are not aligned; or NULL */
     uint32_t iov_skip;
     uint16_t iov_count;
     uint8_t op;      /* enum blk_op */
@@ -69,14 +82,17 @@ struct blk_task {
     uint8_t retries; /* in a row, without progress */
 };
 
-/* 0, or -ENOMEM. @fd is borrowed. */
-int blk_disk_init(struct blk_disk *disk, int fd, bool block_device);
+/* 0, or -ENOMEM. The image's descriptor is borrowed. */
+int blk_disk_init(struct blk_disk *disk, const struct disk_image *image);
 void blk_disk_done(struct blk_disk *disk);
 
-/* Take over @io; what its iov points to stays the caller's. */
-void blk_task_begin(struct blk_task *task, const struct blk_disk *disk, const struct blk_io *io);
+/*
+ * Take over @io; what its iov points to stays the caller's. @bounce: BLK_BOUNCE_BYTES of its own until it is finished,
+ * as aligned as a page; may be NULL unless the disk is direct.
+ */
+void blk_task_begin(struct blk_task *task, const struct blk_disk *disk, const struct blk_io *io, uint8_t *bounce);
 
-/* What to ask the kernel now. Pure: asking twice gives the same. */
+/* What to ask the kernel now. Asking twice gives the same. */
 void blk_task_call(const struct blk_task *task, const struct blk_disk *disk, struct blk_call *ret_call);
 
 /*
@@ -84,6 +100,12 @@ void blk_task_call(const struct blk_task *task, const struct blk_disk *disk, str
  * there is another call to make.
  */
 bool blk_task_answer(struct blk_task *task, struct blk_disk *disk, int64_t answer, int *ret_result);
+
+/*
+ * A call that made writes of this task and others durable failed with @error, and they will be made again: a page that
+ * was lost before would then be forgotten.
+ */
+void blk_task_may_have_lost(const struct blk_task *task, struct blk_disk *disk, int64_t error);
 
 /* The task is given up with @error, which its disk remembers. blk_task_answer does so by itself. */
 void blk_task_failed(const struct blk_task *task, struct blk_disk *disk, int error);

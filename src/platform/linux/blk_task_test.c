@@ -10,7 +10,10 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/falloc.h>
+#include <stdlib.h>
+#include <unistd.h>
 
 #include "platform/linux/blk_task.h"
 
@@ -21,12 +24,13 @@ static struct blk_disk disk;
 static struct blk_task task;
 static struct blk_call call;
 static int result;
+static _Alignas(4096) uint8_t bounce[BLK_BOUNCE_BYTES];
 
 static int make_disk(void **state)
 {
     (void)state;
     result = 1;
-    return blk_disk_init(&disk, 7, false);
+    return blk_disk_init(&disk, &(struct disk_image){.fd = 7});
 }
 
 static int end_disk(void **state)
@@ -38,7 +42,7 @@ static int end_disk(void **state)
 
 static void begin(const struct blk_io *io)
 {
-    blk_task_begin(&task, &disk, io);
+    blk_task_begin(&task, &disk, io, bounce);
     blk_task_call(&task, &disk, &call);
 }
 
@@ -314,6 +318,128 @@ static void the_token_and_the_disk_of_a_task_stay_its_own(void **state)
             fail();
 }
 
+static void make_direct(uint32_t memory_bytes, uint32_t block_bytes)
+{
+    blk_disk_done(&disk);
+    const struct disk_image image = {
+        .fd = 7, .direct = true, .direct_memory_bytes = memory_bytes, .direct_block_bytes = block_bytes};
+    assert_int_equal(blk_disk_init(&disk, &image), 0);
+}
+
+static void past_the_page_cache_what_is_aligned_goes_as_it_is(void **state)
+{
+    (void)state;
+    static _Alignas(4096) uint8_t memory[3 * 512];
+    struct guest_iovec iov[2] = {{memory, 512}, {memory + 1024, 512}};
+    const struct blk_io io = {.op = BLK_OP_WRITE, .length = 1024, .iov = iov, .iov_count = 2};
+    make_direct(512, 512);
+    begin(&io);
+    assert_int_equal(call.iov_count, 2);
+    assert_ptr_equal(call.iov, iov);
+    ends_after(1024, 0);
+    /* Memory, then a length, that is not aligned. */
+    iov[1].base = memory + 1025;
+    begin(&io);
+    assert_ptr_equal(call.buffer, bounce);
+    iov[1] = (struct guest_iovec){memory + 1024, 510};
+    iov[0].length = 514;
+    begin(&io);
+    assert_ptr_equal(call.buffer, bounce);
+    /* A file system may be content with less for memory than for offsets. */
+    make_direct(4, 512);
+    iov[0] = (struct guest_iovec){memory + 4, 512};
+    iov[1] = (struct guest_iovec){memory + 1020, 512};
+    begin(&io);
+    assert_ptr_equal(call.iov, iov);
+}
+
+static void past_the_page_cache_unaligned_bytes_go_through_a_bounce_buffer(void **state)
+{
+    (void)state;
+    enum { LENGTH = 2 * BLK_BOUNCE_BYTES + 512 };
+    static _Alignas(4096) uint8_t memory[LENGTH + 8];
+    static uint8_t seen[LENGTH];
+    const struct guest_iovec iov[] = {{memory + 1, 3},
+                                      {memory + 4, 0},
+                                      {memory + 5, BLK_BOUNCE_BYTES},
+                                      {memory + 6 + BLK_BOUNCE_BYTES, LENGTH - 3 - BLK_BOUNCE_BYTES}};
+    struct blk_io io = {.op = BLK_OP_WRITE, .offset = 1024, .length = LENGTH, .iov = iov, .iov_count = ARRAY_SIZE(iov)};
+    make_direct(512, 512);
+    for (unsigned i = 0; i < sizeof(memory); i++)
+        memory[i] = (uint8_t)(i * 7 + i / 256);
+    /* Write; the second call is cut within a block, whose beginning comes again. */
+    static const int64_t answers[] = {BLK_BOUNCE_BYTES, 1024 + 100, BLK_BOUNCE_BYTES - 512};
+    begin(&io);
+    uint64_t at = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(answers); i++) {
+        assert_int_equal(call.kind, BLK_CALL_WRITE);
+        assert_int_equal(call.offset, 1024 + at);
+        assert_ptr_equal(call.buffer, bounce);
+        assert_int_equal(call.length, u64_min(LENGTH - at, BLK_BOUNCE_BYTES));
+        memcpy(seen + at, bounce, call.length);
+        at += align_down((uint64_t)answers[i], 512);
+        if (at == LENGTH)
+            ends_after(answers[i], 0);
+        else
+            goes_on_after(answers[i]);
+    }
+    assert_memory_equal(seen, memory + 1, 3);
+    assert_memory_equal(seen + 3, memory + 5, BLK_BOUNCE_BYTES);
+    assert_memory_equal(seen + 3 + BLK_BOUNCE_BYTES, memory + 6 + BLK_BOUNCE_BYTES, LENGTH - 3 - BLK_BOUNCE_BYTES);
+
+    /* Read it back. */
+    io.op = BLK_OP_READ;
+    memset(memory, 0, sizeof(memory));
+    begin(&io);
+    for (at = 0; at < LENGTH; at += BLK_BOUNCE_BYTES) {
+        memcpy(bounce, seen + at, call.length);
+        if (at + call.length == LENGTH)
+            ends_after((int64_t)call.length, 0);
+        else
+            goes_on_after((int64_t)call.length);
+    }
+    assert_memory_equal(seen, memory + 1, 3);
+    assert_memory_equal(seen + 3, memory + 5, BLK_BOUNCE_BYTES);
+    assert_memory_equal(seen + 3 + BLK_BOUNCE_BYTES, memory + 6 + BLK_BOUNCE_BYTES, LENGTH - 3 - BLK_BOUNCE_BYTES);
+    assert_int_equal(memory[0] | memory[4] | memory[5 + BLK_BOUNCE_BYTES] | memory[LENGTH + 3], 0);
+}
+
+static void past_the_page_cache_less_than_a_block_is_the_end_of_the_file(void **state)
+{
+    (void)state;
+    static _Alignas(4096) uint8_t memory[1024];
+    const struct guest_iovec iov = {memory, sizeof(memory)};
+    struct blk_io io = {.op = BLK_OP_READ, .length = sizeof(memory), .iov = &iov, .iov_count = 1};
+    make_direct(512, 512);
+    begin(&io);
+    goes_on_after(512 + 100);
+    assert_int_equal(call.offset, 512);
+    ends_after(100, -EIO);
+    io.op = BLK_OP_WRITE;
+    begin(&io);
+    ends_after(511, -ENOSPC);
+}
+
+static void a_kernel_that_takes_o_nonblock_literally_is_made_to_wait(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/backplane-task-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    unlink(path);
+    assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+    uint8_t memory[512];
+    const struct guest_iovec iov = {memory, sizeof(memory)};
+    const struct blk_io io = {.op = BLK_OP_READ, .length = sizeof(memory), .iov = &iov, .iov_count = 1};
+    blk_disk_done(&disk);
+    assert_int_equal(blk_disk_init(&disk, &(struct disk_image){.fd = fd, .non_blocking = true}), 0);
+    begin(&io);
+    goes_on_after(-EAGAIN);
+    assert_int_equal(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+    ends_after(512, 0);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -333,6 +459,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(durable_zeroes_are_synced, make_disk, end_disk),
         cmocka_unit_test_setup_teardown(nothing_to_discard_or_zero_is_done, make_disk, end_disk),
         cmocka_unit_test_setup_teardown(the_token_and_the_disk_of_a_task_stay_its_own, make_disk, end_disk),
+        cmocka_unit_test_setup_teardown(past_the_page_cache_what_is_aligned_goes_as_it_is, make_disk, end_disk),
+        cmocka_unit_test_setup_teardown(past_the_page_cache_unaligned_bytes_go_through_a_bounce_buffer, make_disk,
+                                        end_disk),
+        cmocka_unit_test_setup_teardown(past_the_page_cache_less_than_a_block_is_the_end_of_the_file, make_disk,
+                                        end_disk),
+        cmocka_unit_test_setup_teardown(a_kernel_that_takes_o_nonblock_literally_is_made_to_wait, make_disk, end_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

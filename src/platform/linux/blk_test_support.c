@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -15,8 +16,13 @@
 #include <unistd.h>
 
 struct fixture fixture;
-enum blk_engine io_uring = BLK_ENGINE_URING;
-enum blk_engine threads = BLK_ENGINE_PLAIN;
+struct variant io_uring = {.engine = BLK_ENGINE_URING};
+struct variant threads = {.engine = BLK_ENGINE_PLAIN};
+struct variant io_uring_direct = {.engine = BLK_ENGINE_URING, .direct = DISK_DIRECT_ON};
+struct variant threads_direct = {.engine = BLK_ENGINE_PLAIN, .direct = DISK_DIRECT_ON};
+struct variant io_uring_of_5_19 = {.engine = BLK_ENGINE_URING, .uring_age = 1};
+struct variant io_uring_of_5_18 = {.engine = BLK_ENGINE_URING, .uring_age = 2};
+struct variant io_uring_of_5_6 = {.engine = BLK_ENGINE_URING, .uring_age = 3};
 
 void make_file(char *path, size_t path_bytes, uint64_t size)
 {
@@ -27,20 +33,23 @@ void make_file(char *path, size_t path_bytes, uint64_t size)
     close(fd);
 }
 
-bool open_backend(enum blk_engine engine, const char *path)
+bool open_backend(const struct variant *variant, const char *path)
 {
-    const struct disk_image_options image_options = {.path = path};
+    const struct disk_image_options image_options = {.path = path, .direct = variant->direct};
     int r = disk_image_open(&fixture.image, &image_options, fixture.error, sizeof(fixture.error));
+    if (r == -EOPNOTSUPP)
+        return false;
     if (r < 0)
         fail_msg("%s", fixture.error);
     const struct blk_backend_options options = {
-        .engine = engine,
+        .engine = variant->engine,
         .image = &fixture.image,
         .queues = 2,
         .depth = DEPTH,
+        .uring_age = variant->uring_age,
     };
     r = blk_backend_open(&fixture.backend, &options, fixture.error, sizeof(fixture.error));
-    if (r < 0 && engine == BLK_ENGINE_URING) {
+    if (r < 0 && variant->engine == BLK_ENGINE_URING) {
         disk_image_close(&fixture.image);
         return false;
     }
@@ -57,9 +66,9 @@ void close_backend(void)
 
 int set_up(void **state)
 {
-    fixture = (struct fixture){.engine = *(enum blk_engine *)*state, .image.fd = -1};
+    fixture = (struct fixture){.variant = *(struct variant *)*state, .image.fd = -1};
     make_file(fixture.path, sizeof(fixture.path), DISK_BYTES);
-    fixture.skipped = !open_backend(fixture.engine, fixture.path);
+    fixture.skipped = !open_backend(&fixture.variant, fixture.path);
     return 0;
 }
 
@@ -93,6 +102,8 @@ unsigned reap(unsigned queue, struct blk_completion *completions, unsigned max)
 bool is_readable(unsigned queue, int timeout_ms)
 {
     struct epoll_event event = {.events = EPOLLIN};
+    if (blk_backend_rest(&fixture.backend, queue))
+        return true;
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     assert_true(epoll >= 0);
     assert_int_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, blk_backend_handle(&fixture.backend, queue), &event), 0);
@@ -145,6 +156,16 @@ void fill(uint8_t *bytes, size_t length, unsigned seed)
 {
     for (size_t i = 0; i < length; i++)
         bytes[i] = (uint8_t)(seed + i * 7 + (i >> 8) * 13 + 1);
+}
+
+size_t look(void *buffer, size_t length, uint64_t offset)
+{
+    int fd = open(fixture.path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    ssize_t n = pread(fd, buffer, length, (off_t)offset);
+    close(fd);
+    assert_true(n >= 0);
+    return (size_t)n;
 }
 
 uint64_t blocks_used(int fd)

@@ -14,8 +14,15 @@
 /* Nothing here takes a second; a machine that is busy may. */
 #define TIMEOUT_MS 20000
 
-struct fixture {
+/* How a disk is reached. */
+struct variant {
     enum blk_engine engine;
+    enum disk_direct direct;
+    unsigned uring_age;
+};
+
+struct fixture {
+    struct variant variant;
     char path[64];
     struct disk_image image;
     struct blk_backend backend;
@@ -28,11 +35,11 @@ extern struct fixture fixture;
 /* A new file of @size, its name in @path. */
 void make_file(char *path, size_t path_bytes, uint64_t size);
 
-/* Open the fixture's image and back end. False: io_uring is refused here, fixture.error says why. */
-bool open_backend(enum blk_engine engine, const char *path);
+/* Open the fixture's image and back end. False: io_uring or O_DIRECT is refused here, fixture.error says why. */
+bool open_backend(const struct variant *variant, const char *path);
 void close_backend(void);
 
-/* For cmocka: a file, and the engine that *state points to on it. */
+/* For cmocka: a file, and the variant that *state points to on it. */
 int set_up(void **state);
 int tear_down(void **state);
 void skip_if_refused(void);
@@ -57,6 +64,9 @@ int space(enum blk_op op, uint32_t flags, uint64_t offset, uint64_t length);
 /* Bytes that differ from place to place and from seed to seed, and are seldom 0. */
 void fill(uint8_t *bytes, size_t length, unsigned seed);
 
+/* What the file of the image has, as another process sees it: up to @length bytes; how many. */
+size_t look(void *buffer, size_t length, uint64_t offset);
+
 /* What the image takes on its file system, in units of 512 bytes, once everything is written out. */
 uint64_t blocks_used(int fd);
 
@@ -66,13 +76,17 @@ uint64_t blocks_used(int fd);
  */
 _Noreturn void end_child(int status);
 
-/* A test for one engine or for both. */
+/* A test for one variant, for both engines, or for all that this kernel has. */
 #define ON(engine, test)                                                                                               \
     {                                                                                                                  \
 #test " (" #engine ")", test, set_up, tear_down, &(engine)                                                     \
     }
-#define ON_EACH(test) ON(io_uring, test), ON(threads, test)
+#define ON_BOTH(test) ON(io_uring, test), ON(threads, test)
+#define ON_EACH(test)                                                                                                  \
+    ON_BOTH(test), ON(io_uring_direct, test), ON(threads_direct, test), ON(io_uring_of_5_19, test),                    \
+        ON(io_uring_of_5_18, test), ON(io_uring_of_5_6, test)
 
-extern enum blk_engine io_uring, threads;
+extern struct variant io_uring, threads, io_uring_direct, threads_direct;
+extern struct variant io_uring_of_5_19, io_uring_of_5_18, io_uring_of_5_6;
 
 #endif

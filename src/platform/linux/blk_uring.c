@@ -1,24 +1,31 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
- * Theory of operation. Each queue has a ring of its own and as many tasks as may be in flight. submit fills one entry
- * a task and enters the kernel once for all; what is in the page cache is then already complete. reap reads the
- * completion ring in shared memory; a task that needs another call goes into the submission ring again.
+ * Theory of operation. Each queue has a ring of its own and as many tasks as may be in flight. submit puts what
+ * continues each other on the disk into groups (blk_merge.h), fills one entry for each, and enters the kernel once for
+ * all; what is in memory is then already complete. reap reads the completion ring in shared memory; a task that needs
+ * another call goes into the submission ring again.
+ *
+ * A ring is made by the queue's own thread when it first uses it: the kernel then leaves out what guards rings that
+ * several threads enter (IORING_SETUP_SINGLE_ISSUER), the thread has the ring and the file by number, and a queue that
+ * nobody uses costs nothing. Whether io_uring may be used is tried when the disk is opened, with a ring that is thrown
+ * away. Should there be none left for a queue later, its thread makes plain calls, and waits for them: slow is better
+ * than not at all.
  *
  * To wait, poll the ring's own descriptor: it is readable while the completion ring has entries, so reaping is all it
  * takes to clear it. An eventfd would cost a write in the kernel and a read here for every wake.
  *
- * IORING_SETUP_DEFER_TASKRUN would save a little more, but does not go with that: a completion that waits to be
- * finished by the owner's next io_uring_enter wakes neither poll nor epoll on the ring (io_req_local_work_add in the
- * kernel wakes eventfds and io_uring_enter only). IORING_SETUP_COOP_TASKRUN does: completions are finished by whatever
- * system call the thread is in, without an interrupt from the processor where the disk answered. What an older kernel
- * does not know is left out, step by step.
+ * So it is IORING_SETUP_COOP_TASKRUN: completions are finished by whatever system call the thread is in, without an
+ * interrupt from the processor where the disk answered. IORING_SETUP_DEFER_TASKRUN does not go with polling the ring,
+ * as what waits to be finished by the next io_uring_enter wakes eventfds alone, and costs more than it saves
+ * (docs/decisions/0013-how-rings-are-made.md). What an older kernel does not know is left out, step by step.
  *
  * When the kernel has no memory to take entries (EAGAIN, ENOMEM), they stay in the submission ring and are offered
  * again after the next completion. Should nothing be in flight that could complete, they are taken back and fail.
  *
  * Limits. Nothing is ever cancelled: a file's I/O ends by itself, soon, and a cancelled write would reach a guest that
  * is only being stopped for migration as a disk error. Block devices are discarded by command from Linux 6.12 on;
- * earlier, holes are punched where the device can do that, and the hint is dropped elsewhere.
+ * earlier, holes are punched where the device can do that, and the hint is dropped elsewhere. No buffers are
+ * registered, as that record says.
  */
 #include "platform/linux/blk_uring.h"
 
@@ -27,31 +34,44 @@
 #include <stdio.h>
 
 #include "platform/linux/blk_backend.h"
+#include "platform/linux/blk_run.h"
 #include "platform/linux/clock.h"
 #include "platform/linux/queue_memory.h"
 
 /* linux/blkdev.h, since 6.12 */
 #define URING_COMMAND_DISCARD _IO(0x12, 0)
 
-/* Each entry of the submission ring is a task, and there is one entry a task at most. */
+enum ring_state {
+    RING_NOT_TRIED,
+    RING_MADE,
+    RING_REFUSED, /* the queue's thread makes plain calls */
+};
+
+/* Each entry of the submission ring is a group of tasks, so that there is one entry a task at most. */
 struct blk_uring_queue {
     _Alignas(QUEUE_ALIGNMENT) struct io_uring ring;
-    bool made;
+    enum ring_state state;
+    int file;           /* what entries name the disk by, with file_flags */
+    uint8_t file_flags; /* IOSQE_* */
     uint16_t depth;
-    uint16_t free_count;
-    uint16_t failed_count;
-    uint16_t *free;                /* stack of task numbers */
-    struct blk_completion *failed; /* [depth], finished without the kernel: see push */
-    struct blk_task *tasks;        /* [depth] */
+    uint16_t in_kernel; /* entries that it has taken and not answered */
+    uint16_t finished_first, finished_count;
+    struct blk_completion *finished; /* [depth], [first .. first + count) wait to be reaped */
+    struct blk_merge merge;
     struct blk_disk *disk;
-    _Atomic uint64_t operations, calls, continued, not_entered;
+    unsigned age;
+    _Atomic uint64_t operations, merged, blocking, calls, continued, not_entered;
 };
+
+static struct blk_uring_queue *queue_of(const struct blk_uring *uring, unsigned queue)
+{
+    ASSERT(queue < uring->queue_count);
+    return &uring->queues[queue];
+}
 
 static struct blk_uring_queue *uring_queue(struct blk_port *port, unsigned queue)
 {
-    struct blk_uring *uring = container_of(port, struct blk_uring, port);
-    ASSERT(queue < uring->queue_count);
-    return &uring->queues[queue];
+    return queue_of(container_of(port, struct blk_uring, port), queue);
 }
 
 static void prepare_transfer(struct io_uring_sqe *sqe, int fd, const struct blk_call *call, int one, int many)
@@ -66,14 +86,14 @@ static void prepare_transfer(struct io_uring_sqe *sqe, int fd, const struct blk_
     sqe->rw_flags = call->flags;
 }
 
-/* Put the next call of task @number into the submission ring, which has room for every task. */
+/* Put the next call of task @number, and its group, into the submission ring, which has room for every task. */
 static void prepare(struct blk_uring_queue *queue, uint16_t number)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&queue->ring);
     ASSERT(sqe != NULL);
-    int fd = queue->disk->fd;
+    int fd = queue->file;
     struct blk_call call;
-    blk_task_call(&queue->tasks[number], queue->disk, &call);
+    blk_merge_call(&queue->merge, number, &call);
 
     switch (call.kind) {
     case BLK_CALL_READ:
@@ -98,30 +118,59 @@ static void prepare(struct blk_uring_queue *queue, uint16_t number)
         sqe->addr3 = call.length;
         break;
     }
+    sqe->flags = queue->file_flags;
     io_uring_sqe_set_data64(sqe, number);
 }
 
-static void release(struct blk_uring_queue *queue, uint16_t number)
+/* What is finished stays there until it is reaped. */
+static void finish(struct blk_uring_queue *queue, uint16_t number, int result)
 {
-    queue->free[queue->free_count++] = number;
+    ASSERT(queue->finished_count < queue->depth);
+    if (queue->finished_first + queue->finished_count == queue->depth) {
+        memmove(queue->finished, queue->finished + queue->finished_first,
+                queue->finished_count * sizeof(queue->finished[0]));
+        queue->finished_first = 0;
+    }
+    queue->finished[queue->finished_first + queue->finished_count++] =
+        (struct blk_completion){.token = queue->merge.tasks[number].token, .result = result};
+    blk_merge_free(&queue->merge, number);
 }
 
-/* Take everything in the submission ring back out of it: the kernel has not looked at it. */
+/* The kernel answered @answer for task @number and its group. */
+static void take_answer(struct blk_uring_queue *queue, uint16_t number, int64_t answer)
+{
+    while (number != BLK_MERGE_END) {
+        uint16_t task = number;
+        int result;
+        if (blk_merge_answer(&queue->merge, &number, &answer, &result)) {
+            finish(queue, task, result);
+        } else {
+            prepare(queue, task);
+            count_add(&queue->continued, 1);
+        }
+    }
+}
+
+/*
+ * Take everything in the submission ring back out of it: the kernel has not looked at it. Groups are taken apart by an
+ * answer that does nothing for any of their tasks.
+ */
 static void take_back(struct blk_uring_queue *queue, int error)
 {
     struct io_uring_sq *sq = &queue->ring.sq;
     unsigned count = io_uring_sq_ready(&queue->ring);
-    for (unsigned i = 0; i < count; i++) {
-        unsigned at = (sq->sqe_tail - count + i) & sq->ring_mask;
-        uint16_t number = (uint16_t)sq->sqes[at].user_data;
-        queue->failed[queue->failed_count++] =
-            (struct blk_completion){.token = queue->tasks[number].token, .result = error};
-        blk_task_failed(&queue->tasks[number], queue->disk, error);
-        release(queue, number);
-    }
     sq->sqe_tail -= count;
     sq->sqe_head = sq->sqe_tail;
     io_uring_smp_store_release(sq->ktail, sq->sqe_tail);
+    for (unsigned i = 0; i < count; i++) {
+        uint16_t number = (uint16_t)sq->sqes[(sq->sqe_tail + i) & sq->ring_mask].user_data;
+        while (number != BLK_MERGE_END) {
+            uint16_t task = number;
+            blk_task_failed(&queue->merge.tasks[task], queue->disk, error);
+            number = blk_merge_drop(&queue->merge, task);
+            finish(queue, task, error);
+        }
+    }
 }
 
 /* Give the kernel what is in the submission ring. */
@@ -130,37 +179,60 @@ static void push(struct blk_uring_queue *queue)
     while (io_uring_sq_ready(&queue->ring) > 0) {
         int r = io_uring_submit(&queue->ring);
         count_add(&queue->calls, 1);
+        if (r > 0)
+            queue->in_kernel += (uint16_t)r;
         if (r > 0 || r == -EINTR)
             continue;
         count_add(&queue->not_entered, 1);
-        unsigned waiting = io_uring_sq_ready(&queue->ring);
-        unsigned taken = (unsigned)queue->depth - queue->free_count;
-        if (taken == waiting) /* none is with the kernel, whose completion would bring us back here */
+        if (queue->in_kernel == 0) /* no completion would bring us back here */
             take_back(queue, r < 0 ? r : -EAGAIN);
         return;
     }
 }
 
+/* Task @number and its group go to the disk. */
+static void start_group(struct blk_uring_queue *queue, uint16_t number)
+{
+    if (queue->state == RING_MADE) {
+        prepare(queue, number);
+        return;
+    }
+    struct blk_run run;
+    blk_run_group(&queue->merge, number, &run);
+    for (unsigned i = 0; i < run.done_count; i++)
+        finish(queue, run.done[i].number, run.done[i].result);
+    count_add(&queue->blocking, run.done_count);
+    count_add(&queue->calls, run.calls);
+    count_add(&queue->continued, run.continued);
+}
+
+static void make_queue_ring(struct blk_uring_queue *queue);
+
 static unsigned uring_submit(struct blk_port *port, unsigned index, const struct blk_io *ios, unsigned count)
 {
     struct blk_uring_queue *queue = uring_queue(port, index);
-    /* A failed one keeps its place in failed[] until it is reaped. */
-    uint32_t taken = u32_min(count, (uint32_t)(queue->free_count - queue->failed_count));
-    for (uint32_t i = 0; i < taken; i++) {
-        uint16_t number = queue->free[--queue->free_count];
-        blk_task_begin(&queue->tasks[number], queue->disk, &ios[i]);
-        prepare(queue, number);
-    }
+    if (queue->state == RING_NOT_TRIED)
+        make_queue_ring(queue);
+    /* What is finished keeps its place until it is reaped. */
+    unsigned room = blk_merge_room(&queue->merge) - queue->finished_count;
+    uint32_t taken = u32_min(u32_min(count, BLK_BATCH_MAX), room);
+    uint16_t firsts[BLK_BATCH_MAX];
+    unsigned groups = blk_merge_begin(&queue->merge, ios, taken, firsts);
+    for (unsigned i = 0; i < groups; i++)
+        start_group(queue, firsts[i]);
     count_add(&queue->operations, taken);
-    push(queue);
+    count_add(&queue->merged, taken - groups);
+    if (queue->state == RING_MADE)
+        push(queue);
     return taken;
 }
 
-static unsigned reap_failed(struct blk_uring_queue *queue, struct blk_completion *completions, unsigned max)
+static unsigned take_finished(struct blk_uring_queue *queue, struct blk_completion *completions, unsigned max)
 {
-    unsigned given = 0;
-    while (given < max && queue->failed_count > 0)
-        completions[given++] = queue->failed[--queue->failed_count];
+    unsigned given = u32_min(max, queue->finished_count);
+    memcpy(completions, queue->finished + queue->finished_first, given * sizeof(completions[0]));
+    queue->finished_count -= (uint16_t)given;
+    queue->finished_first = queue->finished_count > 0 ? (uint16_t)(queue->finished_first + given) : 0;
     return given;
 }
 
@@ -168,29 +240,16 @@ static unsigned uring_reap(struct blk_port *port, unsigned index, struct blk_com
 {
     enum { BATCH = 64 };
     struct blk_uring_queue *queue = uring_queue(port, index);
-    unsigned given = reap_failed(queue, completions, max);
-
-    while (given < max) {
+    if (queue->state == RING_MADE && queue->in_kernel > 0) {
         struct io_uring_cqe *cqes[BATCH];
-        unsigned count = io_uring_peek_batch_cqe(&queue->ring, cqes, u32_min(BATCH, max - given));
-        if (count == 0)
-            break;
-        for (unsigned i = 0; i < count; i++) {
-            uint16_t number = (uint16_t)cqes[i]->user_data;
-            struct blk_task *task = &queue->tasks[number];
-            int result;
-            if (!blk_task_answer(task, queue->disk, cqes[i]->res, &result)) {
-                prepare(queue, number);
-                count_add(&queue->continued, 1);
-                continue;
-            }
-            completions[given++] = (struct blk_completion){.token = task->token, .result = result};
-            release(queue, number);
-        }
+        unsigned count = io_uring_peek_batch_cqe(&queue->ring, cqes, u32_min(BATCH, max));
+        for (unsigned i = 0; i < count; i++)
+            take_answer(queue, (uint16_t)cqes[i]->user_data, cqes[i]->res);
         io_uring_cq_advance(&queue->ring, count);
+        queue->in_kernel -= (uint16_t)count;
+        push(queue);
     }
-    push(queue);
-    return given + reap_failed(queue, completions + given, max - given);
+    return take_finished(queue, completions, max);
 }
 
 static void uring_cancel(struct blk_port *port, unsigned index)
@@ -212,19 +271,39 @@ static const struct blk_port_class uring_class = {
     .now_ns = uring_now_ns,
 };
 
-static int make_ring(struct io_uring *ring, unsigned depth)
+static int make_ring(struct io_uring *ring, unsigned depth, unsigned age)
 {
     static const unsigned flags[] = {
-        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL, /* Linux 5.19 */
+        IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+            IORING_SETUP_SUBMIT_ALL,                                                     /* Linux 6.0 */
+        IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL, /* 5.19 */
         IORING_SETUP_SUBMIT_ALL,                                                         /* 5.18 */
         0,
     };
+    static_assert(ARRAY_SIZE(flags) == BLK_URING_AGES, "one age, one set of flags");
     int r = -EINVAL;
-    for (size_t i = 0; i < ARRAY_SIZE(flags) && r == -EINVAL; i++) {
+    for (size_t i = age; i < ARRAY_SIZE(flags) && r == -EINVAL; i++) {
         struct io_uring_params parameters = {.flags = flags[i]};
         r = io_uring_queue_init_params(depth, ring, &parameters);
     }
     return r;
+}
+
+/* On the queue's thread. */
+static void make_queue_ring(struct blk_uring_queue *queue)
+{
+    queue->state = RING_REFUSED;
+    if (make_ring(&queue->ring, queue->depth, queue->age) < 0)
+        return;
+    queue->state = RING_MADE;
+    /* Both save the kernel's look-ups and are not missed where they fail: before 5.18, and for a queue without a
+     * thread. */
+    (void)io_uring_register_ring_fd(&queue->ring);
+    queue->file = queue->disk->fd;
+    if (io_uring_register_files(&queue->ring, &queue->disk->fd, 1) == 0) {
+        queue->file = 0;
+        queue->file_flags = IOSQE_FIXED_FILE;
+    }
 }
 
 /* Does this kernel know all we need? -ENOSYS: no. */
@@ -243,24 +322,30 @@ static int check_operations(struct io_uring *ring)
     return r;
 }
 
-static int make_queue(struct blk_uring_queue *queue, struct blk_disk *disk, unsigned depth)
+/* May io_uring be used here? */
+static int try_io_uring(unsigned depth, unsigned age)
+{
+    struct io_uring ring;
+    int r = make_ring(&ring, depth, age);
+    if (r < 0)
+        return r;
+    r = check_operations(&ring);
+    io_uring_queue_exit(&ring);
+    return r;
+}
+
+static size_t finished_bytes(unsigned depth)
+{
+    return depth * sizeof(struct blk_completion);
+}
+
+static int make_queue(struct blk_uring_queue *queue, struct blk_disk *disk, unsigned depth, unsigned age)
 {
     queue->disk = disk;
     queue->depth = (uint16_t)depth;
-    queue->free = queue_memory(depth, sizeof(queue->free[0]));
-    queue->failed = queue_memory_untouched(depth, sizeof(queue->failed[0]));
-    queue->tasks = queue_memory_untouched(depth, sizeof(queue->tasks[0]));
-    if (queue->free == NULL || queue->failed == NULL || queue->tasks == NULL)
-        return -ENOMEM;
-    while (queue->free_count < depth) {
-        queue->free[queue->free_count] = (uint16_t)(depth - 1 - queue->free_count);
-        queue->free_count++;
-    }
-    int r = make_ring(&queue->ring, depth);
-    if (r < 0)
-        return r;
-    queue->made = true;
-    return check_operations(&queue->ring);
+    queue->age = age;
+    queue->finished = queue_reserve(finished_bytes(depth));
+    return queue->finished != NULL ? blk_merge_init(&queue->merge, disk, depth) : -ENOMEM;
 }
 
 static const char *explain(int error)
@@ -280,17 +365,19 @@ static const char *explain(int error)
     }
 }
 
-int blk_uring_open(struct blk_uring *uring, const struct disk_image *image, unsigned queues, unsigned depth,
-                   char *error, size_t error_bytes)
+int blk_uring_open(struct blk_uring *uring, const struct blk_uring_options *options, char *error, size_t error_bytes)
 {
+    ASSERT(options->age < BLK_URING_AGES);
     *uring = (struct blk_uring){.port.class = &uring_class};
-    int r = blk_disk_init(&uring->disk, image->fd, image->block_device);
+    int r = blk_disk_init(&uring->disk, options->image);
+    if (r == 0)
+        r = try_io_uring(options->depth, options->age);
     if (r == 0) {
-        uring->queues = queue_memory(queues, sizeof(uring->queues[0]));
+        uring->queues = queue_memory(options->queues, sizeof(uring->queues[0]));
         r = uring->queues == NULL ? -ENOMEM : 0;
     }
-    while (r == 0 && uring->queue_count < queues)
-        r = make_queue(&uring->queues[uring->queue_count++], &uring->disk, depth);
+    while (r == 0 && uring->queue_count < options->queues)
+        r = make_queue(&uring->queues[uring->queue_count++], &uring->disk, options->depth, options->age);
     if (r < 0) {
         snprintf(error, error_bytes, "%s", explain(r));
         blk_uring_close(uring);
@@ -302,11 +389,10 @@ void blk_uring_close(struct blk_uring *uring)
 {
     for (unsigned i = 0; i < uring->queue_count; i++) {
         struct blk_uring_queue *queue = &uring->queues[i];
-        if (queue->made)
+        if (queue->state == RING_MADE)
             io_uring_queue_exit(&queue->ring);
-        free(queue->free);
-        free(queue->failed);
-        free(queue->tasks);
+        queue_release(queue->finished, finished_bytes(queue->depth));
+        blk_merge_done(&queue->merge);
     }
     free(uring->queues);
     blk_disk_done(&uring->disk);
@@ -314,10 +400,29 @@ void blk_uring_close(struct blk_uring *uring)
     uring->queue_count = 0;
 }
 
-int blk_uring_handle(const struct blk_uring *uring, unsigned queue)
+int blk_uring_handle(struct blk_uring *uring, unsigned index)
 {
-    ASSERT(queue < uring->queue_count);
-    return uring->queues[queue].ring.ring_fd;
+    struct blk_uring_queue *queue = queue_of(uring, index);
+    if (queue->state == RING_NOT_TRIED)
+        make_queue_ring(queue);
+    return queue->state == RING_MADE ? queue->ring.ring_fd : -1;
+}
+
+bool blk_uring_ready(const struct blk_uring *uring, unsigned index)
+{
+    const struct blk_uring_queue *queue = queue_of(uring, index);
+    if (queue->finished_count > 0)
+        return true;
+    if (queue->in_kernel == 0)
+        return false;
+    /* The second: completions that the kernel would finish if we entered it, which reap does. */
+    return io_uring_cq_ready(&queue->ring) > 0 ||
+           (IO_URING_READ_ONCE(*queue->ring.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0;
+}
+
+bool blk_uring_rest(struct blk_uring *uring, unsigned index)
+{
+    return blk_uring_ready(uring, index); /* the ring's descriptor always tells */
 }
 
 void blk_uring_count(const struct blk_uring *uring, struct blk_backend_counters *ret_counters)
@@ -326,6 +431,8 @@ void blk_uring_count(const struct blk_uring *uring, struct blk_backend_counters 
     for (unsigned i = 0; i < uring->queue_count; i++) {
         const struct blk_uring_queue *queue = &uring->queues[i];
         ret_counters->operations += count_get(&queue->operations);
+        ret_counters->merged += count_get(&queue->merged);
+        ret_counters->blocking += count_get(&queue->blocking);
         ret_counters->calls += count_get(&queue->calls);
         ret_counters->continued += count_get(&queue->continued);
         ret_counters->not_entered += count_get(&queue->not_entered);

@@ -20,14 +20,27 @@ struct blk_uring {
     struct blk_uring_queue *queues; /* [queue_count], owned */
 };
 
+/* Rings are made by the newest rules that the kernel takes; ages count back from these. */
+#define BLK_URING_AGES 4
+
+struct blk_uring_options {
+    const struct disk_image *image; /* borrowed */
+    unsigned queues;
+    unsigned depth; /* operations a queue may have in flight */
+    unsigned age;   /* for tests: begin with the rules of that age */
+};
+
 /*
- * @queues rings for @depth operations each. Fails, with the reason in @error, where io_uring cannot be used: -ENOSYS
- * (kernel or build without it, or too old), -EPERM, -EACCES (forbidden by sysctl, seccomp or LSM), -ENOMEM, -EMFILE.
+ * Each queue's ring is made by its own thread, when it first uses it. Fails, with the reason in @error, where io_uring
+ * cannot be used: -ENOSYS (kernel or build without it, or too old), -EPERM, -EACCES (forbidden by sysctl, seccomp or
+ * LSM), -ENOMEM, -EMFILE.
  */
-int blk_uring_open(struct blk_uring *uring, const struct disk_image *image, unsigned queues, unsigned depth,
-                   char *error, size_t error_bytes);
+int blk_uring_open(struct blk_uring *uring, const struct blk_uring_options *options, char *error, size_t error_bytes);
 void blk_uring_close(struct blk_uring *uring);
-int blk_uring_handle(const struct blk_uring *uring, unsigned queue);
+/* As in blk_backend.h. */
+int blk_uring_handle(struct blk_uring *uring, unsigned queue);
+bool blk_uring_ready(const struct blk_uring *uring, unsigned queue);
+bool blk_uring_rest(struct blk_uring *uring, unsigned queue);
 void blk_uring_count(const struct blk_uring *uring, struct blk_backend_counters *ret_counters);
 
 #endif

@@ -3,8 +3,18 @@
  * Theory of operation. The order matters: look before opening (to open a tape or a FIFO has effects), open, look again
  * at what was really opened, lock, and only then read, since a file that another process is writing says nothing.
  *
- * Limits. No O_DIRECT: the host's page cache is used, and FLUSH empties it. Formats are told by magic numbers; a guest
- * that writes one to the start of its raw disk makes that disk refused at the next start.
+ * O_DIRECT comes last, since what is read before is not aligned. It is set on the one descriptor there is: locks belong
+ * to an open file, and what is in flight on it keeps them after we are killed, which a second one would not. The kernel
+ * says what must be aligned (STATX_DIOALIGN, Linux 6.1); else it is taken to be the blocks of the device below, else
+ * 4096.
+ *
+ * A file in memory (tmpfs) has nobody to wait for, but io_uring does not know: it hands such reads and writes to
+ * threads of the kernel, each, which doubles what they cost. For an O_NONBLOCK descriptor it makes them at once, writes
+ * only with O_DIRECT too, which tmpfs has (since 6.6) and which changes nothing else there.
+ * docs/decisions/0012-past-the-page-cache.md has figures.
+ *
+ * Limits. Without O_DIRECT the host's page cache is used, and FLUSH empties it. Formats are told by magic numbers; a
+ * guest that writes one to the start of its raw disk makes that disk refused at the next start.
  */
 #include "platform/linux/disk_image.h"
 
@@ -12,12 +22,14 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -113,7 +125,7 @@ static int open_path(const struct disk_image_options *options, struct stat *ret_
         r = fail_open(-errno, options, error, error_bytes);
     else
         r = check_kind(&status, options->path, error, error_bytes);
-    /* io_uring takes O_NONBLOCK literally and would answer EAGAIN for whatever is not in the page cache. */
+    /* io_uring may take O_NONBLOCK literally and answer EAGAIN for whatever is not in the page cache. */
     if (r == 0 && fcntl(fd, F_SETFL, 0) < 0)
         r = fail_open(-errno, options, error, error_bytes);
     if (r < 0) {
@@ -284,6 +296,73 @@ static int measure(struct disk_image *image, const struct stat *status, const st
     return 0;
 }
 
+static bool is_in_memory(int fd)
+{
+    struct statfs system;
+    return fstatfs(fd, &system) == 0 && system.f_type == TMPFS_MAGIC;
+}
+
+static int set_flags(int fd, int more)
+{
+    int flags = fcntl(fd, F_GETFL);
+    return flags < 0 || fcntl(fd, F_SETFL, flags | more) < 0 ? -errno : 0;
+}
+
+/* What O_DIRECT wants aligned there. False: the kernel says that there is none. */
+static bool find_alignment(struct disk_image *image, const struct stat *status, bool in_memory)
+{
+    if (in_memory) {
+        image->direct_memory_bytes = 1;
+        image->direct_block_bytes = SECTOR_BYTES;
+        return true;
+    }
+#ifdef STATX_DIOALIGN
+    struct statx said;
+    if (statx(image->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &said) == 0 && said.stx_mask & STATX_DIOALIGN) {
+        image->direct_memory_bytes = said.stx_dio_mem_align;
+        image->direct_block_bytes = said.stx_dio_offset_align;
+        return said.stx_dio_offset_align != 0;
+    }
+#endif
+    uint64_t below = read_queue_limit(image->block_device ? status->st_rdev : status->st_dev, "logical_block_size");
+    image->direct_block_bytes = sane_block_bytes(below, PAGE_BYTES);
+    image->direct_memory_bytes = image->direct_block_bytes;
+    return true;
+}
+
+static int fail_direct(const struct disk_image_options *options, const char *why, char *error, size_t error_bytes)
+{
+    return fail(-EOPNOTSUPP, error, error_bytes,
+                "cannot use %s past the page cache: %s: leave --direct=on out, or put the image elsewhere",
+                SHORTENED(options->path), why);
+}
+
+static int make_direct(struct disk_image *image, const struct stat *status, const struct disk_image_options *options,
+                       bool in_memory, char *error, size_t error_bytes)
+{
+    bool tried = options->direct == DISK_DIRECT_ON ||
+                 (options->direct == DISK_DIRECT_AUTO && (image->block_device || in_memory));
+    if (!tried)
+        return 0;
+    const char *why = NULL;
+    int r = find_alignment(image, status, in_memory) ? 0 : -EINVAL;
+    image->direct_block_bytes = sane_block_bytes(image->direct_block_bytes, SECTOR_BYTES);
+    if (r == 0 && (image->direct_block_bytes > PAGE_BYTES || image->direct_memory_bytes > PAGE_BYTES))
+        why = "O_DIRECT wants more than 4096 bytes at a time there";
+    else if (r == 0)
+        r = set_flags(image->fd, O_DIRECT);
+    if (r < 0)
+        why = r == -EINVAL ? "there is no O_DIRECT" : strerror(-r);
+    image->direct = why == NULL;
+    if (why != NULL)
+        return options->direct == DISK_DIRECT_ON ? fail_direct(options, why, error, error_bytes) : 0;
+    if (image->logical_block_bytes < image->direct_block_bytes)
+        image->logical_block_bytes = image->direct_block_bytes;
+    if (image->physical_block_bytes < image->logical_block_bytes)
+        image->physical_block_bytes = image->logical_block_bytes;
+    return 0;
+}
+
 int disk_image_open(struct disk_image *image, const struct disk_image_options *options, char *error, size_t error_bytes)
 {
     *image = (struct disk_image){.fd = -1, .read_only = options->read_only};
@@ -298,6 +377,11 @@ int disk_image_open(struct disk_image *image, const struct disk_image_options *o
         r = lock_image(fd, options, error, error_bytes);
     if (r == 0)
         r = measure(image, &status, options, error, error_bytes);
+    bool in_memory = !image->block_device && is_in_memory(fd);
+    if (r == 0)
+        r = make_direct(image, &status, options, in_memory, error, error_bytes);
+    if (r == 0 && in_memory)
+        image->non_blocking = set_flags(fd, O_NONBLOCK) == 0;
     if (r < 0)
         disk_image_close(image);
     return r;

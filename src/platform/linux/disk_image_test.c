@@ -8,9 +8,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -302,6 +305,99 @@ static void wrong_permissions_are_told_with_what_to_do(void **state)
 
 #define HERE(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
 
+static int open_direct(enum disk_direct direct)
+{
+    const struct disk_image_options options = {.path = path, .direct = direct};
+    return disk_image_open(&image, &options, error, sizeof(error));
+}
+
+static bool is_direct(void)
+{
+    int flags = fcntl(image.fd, F_GETFL);
+    assert_true(flags >= 0);
+    assert_int_equal((flags & O_DIRECT) != 0, image.direct);
+    assert_int_equal((flags & O_NONBLOCK) != 0, image.non_blocking);
+    return image.direct;
+}
+
+static void past_the_page_cache_the_alignments_are_known_or_it_is_refused(void **state)
+{
+    (void)state;
+    make_image(IMAGE_BYTES, "", 1, 0);
+    int r = open_direct(DISK_DIRECT_ON);
+    if (r == -EOPNOTSUPP) {
+        assert_non_null(strstr(error, "past the page cache"));
+        print_message("skipped: the file system of /tmp has no O_DIRECT\n");
+        skip();
+    }
+    assert_int_equal(r, 0);
+    assert_true(is_direct());
+    assert_in_range(image.direct_block_bytes, 512, 4096);
+    assert_in_range(image.direct_memory_bytes, 1, 4096);
+    assert_true(is_power_of_two(image.direct_block_bytes) && is_power_of_two(image.direct_memory_bytes));
+    assert_in_range(image.logical_block_bytes, image.direct_block_bytes, 4096);
+    assert_in_range(image.physical_block_bytes, image.logical_block_bytes, 1u << 20);
+    /* The lock is on the one descriptor, through which all is done. */
+    struct disk_image second;
+    const struct disk_image_options options = {.path = path, .direct = DISK_DIRECT_ON};
+    assert_int_equal(disk_image_open(&second, &options, error, sizeof(error)), -EBUSY);
+}
+
+static void a_file_goes_through_the_page_cache_unless_told_otherwise(void **state)
+{
+    (void)state;
+    make_image(IMAGE_BYTES, "", 1, 0);
+    assert_int_equal(open_direct(DISK_DIRECT_OFF), 0);
+    assert_false(is_direct());
+    disk_image_close(&image);
+    assert_int_equal(open_direct(DISK_DIRECT_AUTO), 0);
+    assert_int_equal(is_direct(), image.non_blocking); /* true only if /tmp is in memory */
+}
+
+static void a_file_in_memory_has_nobody_to_wait_for(void **state)
+{
+    (void)state;
+    struct statfs system;
+    static uint8_t back[2];
+    if (statfs("/dev/shm", &system) < 0 || system.f_type != TMPFS_MAGIC || access("/dev/shm", W_OK) < 0) {
+        print_message("skipped: /dev/shm is no tmpfs\n");
+        skip();
+    }
+    snprintf(path, sizeof(path), "/dev/shm/backplane-image-%d", (int)getpid());
+    make_image(IMAGE_BYTES, "ab", 2, 513);
+    assert_int_equal(open_direct(DISK_DIRECT_OFF), 0);
+    assert_false(is_direct());
+    assert_true(image.non_blocking);
+    disk_image_close(&image);
+    assert_int_equal(open_direct(DISK_DIRECT_AUTO), 0);
+    assert_true(image.non_blocking);
+    if (is_direct()) { /* Linux 6.6 */
+        assert_int_equal(image.direct_block_bytes, 512);
+        assert_int_equal(image.direct_memory_bytes, 1);
+        assert_int_equal(pread(image.fd, back + 1, 1, 513), 1); /* nothing is really aligned */
+        assert_int_equal(back[1], 'a');
+    }
+}
+
+static void where_there_is_no_o_direct_it_is_told(void **state)
+{
+    (void)state;
+    int fd = memfd_create("disk", MFD_HUGETLB); /* hugetlbfs has none */
+    if (fd < 0 || ftruncate(fd, 4 << 20) < 0) {
+        print_message("skipped: this kernel has no huge pages\n");
+        if (fd >= 0)
+            close(fd);
+        skip();
+    }
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    const struct disk_image_options options = {.path = path, .direct = DISK_DIRECT_ON, .without_lock = true};
+    int r = disk_image_open(&image, &options, error, sizeof(error));
+    close(fd);
+    assert_int_equal(r, -EOPNOTSUPP);
+    assert_non_null(strstr(error, "there is no O_DIRECT"));
+    assert_non_null(strstr(error, "leave --direct=on out"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -316,6 +412,12 @@ int main(void)
         HERE(a_new_size_is_seen_when_asked_for),
         HERE(what_is_no_disk_is_refused_with_what_to_do),
         HERE(wrong_permissions_are_told_with_what_to_do),
+        cmocka_unit_test_setup_teardown(past_the_page_cache_the_alignments_are_known_or_it_is_refused, make_folder,
+                                        remove_folder),
+        cmocka_unit_test_setup_teardown(a_file_goes_through_the_page_cache_unless_told_otherwise, make_folder,
+                                        remove_folder),
+        cmocka_unit_test_setup_teardown(a_file_in_memory_has_nobody_to_wait_for, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(where_there_is_no_o_direct_it_is_told, make_folder, remove_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "base/base.h"
 
@@ -20,13 +21,29 @@ static inline void *queue_memory_untouched(size_t count, size_t size)
     return aligned_alloc(QUEUE_ALIGNMENT, (size_t)align_up(count * size, QUEUE_ALIGNMENT));
 }
 
-/* The same, zeroed. */
+/* As queue_memory_untouched, but zeroed. */
 static inline void *queue_memory(size_t count, size_t size)
 {
     void *memory = queue_memory_untouched(count, size);
     if (memory != NULL)
         memset(memory, 0, count * size);
     return memory;
+}
+
+/*
+ * Whole pages of zeros, for queue_release: a queue that is never used touches not one of them, as it would with malloc,
+ * which writes beside each object. NULL: no memory.
+ */
+static inline void *queue_reserve(size_t bytes)
+{
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static inline void queue_release(void *memory, size_t bytes)
+{
+    if (memory != NULL)
+        munmap(memory, bytes);
 }
 
 /* One thread adds, any may look: no locked instruction is needed. */

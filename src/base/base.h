@@ -191,12 +191,6 @@ static inline uint64_t shared_load_le64(const void *at)
     return le64_to_cpu(__atomic_load_n((const uint64_t *)at, __ATOMIC_RELAXED));
 }
 
-/* What the other side wrote before it stored this value is visible afterwards. */
-static inline uint64_t shared_load_le64_acquire(const void *at)
-{
-    return le64_to_cpu(__atomic_load_n((const uint64_t *)at, __ATOMIC_ACQUIRE));
-}
-
 static inline uint32_t shared_load_le32(const void *at)
 {
     return le32_to_cpu(__atomic_load_n((const uint32_t *)at, __ATOMIC_RELAXED));
@@ -221,12 +215,6 @@ static inline void shared_store_le32(void *at, uint32_t value)
 static inline void shared_store_le64(void *at, uint64_t value)
 {
     __atomic_store_n((uint64_t *)at, cpu_to_le64(value), __ATOMIC_RELAXED);
-}
-
-/* What we wrote before is visible to whoever sees this value. */
-static inline void shared_store_le64_release(void *at, uint64_t value)
-{
-    __atomic_store_n((uint64_t *)at, cpu_to_le64(value), __ATOMIC_RELEASE);
 }
 
 /*

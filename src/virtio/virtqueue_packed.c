@@ -9,10 +9,10 @@
  * lap, which is which; avail_mark and used_mark are what they must be on the lap at hand. A request takes ring_count
  * places and is given back in one descriptor, behind which as many places are skipped.
  *
- * A descriptor is copied by two loads, the one with the flags first. A request is read in the hope that it is of the
- * common kind, and when it is not, anew by code that knows every kind, as in the split layout. Of a batch that is given
- * back, the first descriptor is kept in this process until the batch is published: the driver looks at places in order,
- * and sees none of it before.
+ * A descriptor is copied by two loads, once the flags of a request's first one have said that it is available. A
+ * request is read in the hope that it is of the common kind, and when it is not, anew by code that knows every kind, as
+ * in the split layout. Of a batch that is given back, the first descriptor is kept in this process until the batch is
+ * published: the driver looks at places in order, and sees none of it before.
  *
  * Order. The flags of a request's first descriptor are loaded with acquire, so the others and the data are seen
  * (2.8.6). The descriptor that shows a batch is stored with release. Sleeping and notifications are as in the split
@@ -371,9 +371,9 @@ static int packed_pop(struct virtqueue *queue, struct virtq_chain **chains, unsi
         return pop_recorded(queue, chains, max);
 
     for (unsigned taken = 0; taken < max; taken++) {
-        uint64_t rest = shared_load_le64_acquire(&queue->ring[queue->next_avail].length);
-        if ((rest >> 48 & PACKED_MARKS) != queue->avail_mark)
+        if (!is_available(queue, queue->next_avail, queue->avail_mark))
             return (int)taken;
+        uint64_t rest = shared_load_le64(&queue->ring[queue->next_avail].length);
         if (queue->arena->free_slot_count == 0) {
             queue->starved = true;
             return (int)taken;
@@ -437,7 +437,10 @@ static void show(struct virtqueue *queue)
         return;
     if (queue->inflight != NULL)
         virtq_inflight_packed_show_begin(queue);
-    shared_store_le64_release(&queue->ring[queue->first_unshown].length, queue->first_rest);
+    struct vring_packed_desc *first = &queue->ring[queue->first_unshown];
+    first->length = cpu_to_le32((uint32_t)queue->first_rest);
+    first->id = cpu_to_le16((uint16_t)(queue->first_rest >> 32));
+    shared_store_le16_release(&first->flags, (uint16_t)(queue->first_rest >> 48));
     mark_desc(queue, queue->first_unshown);
     if (queue->inflight != NULL)
         virtq_inflight_packed_show_end(queue, queue->unshown_chains);

@@ -29,6 +29,8 @@ static struct {
     _Atomic unsigned device_sleeps;
     unsigned driver_sleeps;
     uint32_t batch; /* requests in flight at most */
+    uint32_t requests;
+    bool looks_on; /* the device looks for a while before it sleeps, with kicks off */
 } both;
 
 static bool late(const struct timespec *begin)
@@ -83,11 +85,29 @@ static int echo_run(struct virtio_device *device, struct virtqueue *queue, unsig
 static const struct virtio_device_class echo_class = {
     .name = "echo", .queues_max = 1, .run = echo_run, .wake = echo_run};
 
+/*
+ * Look for a while, longer or shorter each time so that its end meets every step of the driver, and then turn kicks on.
+ * Something to do: AGAIN.
+ */
+static unsigned look_on(unsigned *turn)
+{
+    unsigned looks = ++*turn * 2654435761u >> 22;
+    while (looks-- > 0)
+        if (virtqueue_fresh(&rig.queue))
+            return VIRTIO_EVENT_AGAIN;
+    rig.queue.attended = false;
+    return virtio_device_rest(&both.device, 0);
+}
+
 static void *device_thread(void *argument)
 {
+    unsigned turn = 0;
     (void)argument;
     for (;;) {
+        rig.queue.attended = both.looks_on;
         unsigned events = virtio_device_run(&both.device, 0, 16);
+        if (both.looks_on && (events & VIRTIO_EVENT_AGAIN) == 0)
+            events |= look_on(&turn);
         if ((events & VIRTIO_EVENT_NOTIFY) != 0)
             atomic_store(&both.call, true);
         if ((events & VIRTIO_EVENT_AGAIN) != 0)
@@ -120,8 +140,8 @@ static void offer(uint32_t request)
 static bool drive(void)
 {
     uint32_t offered = 0, done = 0;
-    while (done < REQUESTS) {
-        while (offered < REQUESTS && offered - done < both.batch && rig.driver.free_count >= 2)
+    while (done < both.requests) {
+        while (offered < both.requests && offered - done < both.batch && rig.driver.free_count >= 2)
             offer(offered++);
         if (fake_driver_show(&rig.driver))
             atomic_store(&both.kick, true);
@@ -146,11 +166,13 @@ static bool drive(void)
     return true;
 }
 
-static void play(const struct rig_options *options, uint32_t batch)
+static void play_with(const struct rig_options *options, uint32_t batch, bool looks_on)
 {
     rig_build(options);
     memset(&both, 0, sizeof(both));
     both.batch = batch;
+    both.looks_on = looks_on;
+    both.requests = looks_on ? REQUESTS / 4 : REQUESTS;
     virtio_device_init(&both.device, &echo_class, &rig.queue, 1);
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, device_thread, NULL), 0);
@@ -163,8 +185,13 @@ static void play(const struct rig_options *options, uint32_t batch)
     assert_false(rig.queue.broken);
     assert_true(virtqueue_stop(&rig.queue));
     if (!options->packed)
-        assert_int_equal(virtqueue_base(&rig.queue), (uint16_t)REQUESTS);
-    assert_int_equal(rig.queue.popped_total, REQUESTS);
+        assert_int_equal(virtqueue_base(&rig.queue), (uint16_t)both.requests);
+    assert_int_equal(rig.queue.popped_total, both.requests);
+}
+
+static void play(const struct rig_options *options, uint32_t batch)
+{
+    play_with(options, batch, false);
 }
 
 static void no_wake_up_is_lost_with_the_event_index(void **state)
@@ -204,6 +231,26 @@ static void no_wake_up_is_lost_in_a_packed_ring_one_request_at_a_time(void **sta
     play(&(struct rig_options){.size = 5, .packed = true, .event_idx = true}, 1);
 }
 
+static void no_wake_up_is_lost_where_looking_on_ends(void **state)
+{
+    (void)state;
+    play_with(&(struct rig_options){.size = 64, .event_idx = true}, 16, true);
+    rig_done();
+    play_with(&(struct rig_options){.size = 64}, 16, true);
+    rig_done();
+    play_with(&(struct rig_options){.size = 64, .event_idx = true}, 1, true);
+}
+
+static void no_wake_up_is_lost_where_looking_on_at_a_packed_ring_ends(void **state)
+{
+    (void)state;
+    play_with(&(struct rig_options){.size = 63, .packed = true, .event_idx = true}, 16, true);
+    rig_done();
+    play_with(&(struct rig_options){.size = 63, .packed = true}, 16, true);
+    rig_done();
+    play_with(&(struct rig_options){.size = 5, .packed = true, .event_idx = true}, 1, true);
+}
+
 static int teardown(void **state)
 {
     (void)state;
@@ -220,6 +267,8 @@ int main(void)
         cmocka_unit_test_teardown(no_wake_up_is_lost_in_a_packed_ring_with_the_event_index, teardown),
         cmocka_unit_test_teardown(no_wake_up_is_lost_in_a_packed_ring_with_flags, teardown),
         cmocka_unit_test_teardown(no_wake_up_is_lost_in_a_packed_ring_one_request_at_a_time, teardown),
+        cmocka_unit_test_teardown(no_wake_up_is_lost_where_looking_on_ends, teardown),
+        cmocka_unit_test_teardown(no_wake_up_is_lost_where_looking_on_at_a_packed_ring_ends, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

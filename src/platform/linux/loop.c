@@ -21,6 +21,7 @@
 #include "platform/linux/loop.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -156,6 +157,7 @@ static void loop_tell_messages(struct loop *loop)
     (void)taken; /* nothing in it: the messages came with an earlier wake */
 
     pthread_mutex_lock(&loop->lock);
+    atomic_store(&loop->called, false); /* whoever posts sets it within the lock */
     while (loop->messages) {
         struct loop_message *message = loop->messages;
         loop->messages = message->next;
@@ -213,10 +215,30 @@ static void loop_run_tasks(struct loop *loop)
     }
 }
 
+static uint64_t loop_thread_time_ns(void)
+{
+    struct timespec spent = {0};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+    return (uint64_t)spent.tv_sec * NS_PER_S + (uint64_t)spent.tv_nsec;
+}
+
+static int loop_wait_measured(struct loop *loop, uint64_t timeout_ns)
+{
+    loop->measures = false;
+    uint64_t before_ns = loop_thread_time_ns();
+    int count = loop_wait(loop, timeout_ns);
+    int error = errno;
+    loop->measured_ns = loop_thread_time_ns() - before_ns;
+    errno = error;
+    return count;
+}
+
 int loop_turn(struct loop *loop, uint64_t wait_ns_max)
 {
+    uint64_t timeout_ns = u64_min(loop_timeout_ns(loop), wait_ns_max);
     loop->waits_total++;
-    loop->event_count = loop_wait(loop, u64_min(loop_timeout_ns(loop), wait_ns_max));
+    loop->event_count =
+        loop->measures && timeout_ns > 0 ? loop_wait_measured(loop, timeout_ns) : loop_wait(loop, timeout_ns);
     if (loop->event_count < 0) {
         loop->event_count = 0;
         if (errno != EINTR)
@@ -282,7 +304,31 @@ static void loop_wake(struct loop *loop)
 void loop_stop(struct loop *loop)
 {
     atomic_store(&loop->stopping, true);
+    atomic_store(&loop->called, true);
     loop_wake(loop);
+}
+
+int loop_pin_thread(struct loop *loop, unsigned processor)
+{
+    cpu_set_t set;
+    ASSERT(loop->threaded);
+    if (processor >= CPU_SETSIZE)
+        return -EINVAL;
+    CPU_ZERO(&set);
+    CPU_SET(processor, &set);
+    return -pthread_setaffinity_np(loop->owner, sizeof(set), &set);
+}
+
+void loop_measure_wait(struct loop *loop)
+{
+    loop->measures = true;
+}
+
+uint64_t loop_measured_wait(struct loop *loop)
+{
+    uint64_t measured_ns = loop->measured_ns;
+    loop->measured_ns = 0;
+    return measured_ns;
 }
 
 int loop_watch(struct loop *loop, struct loop_watch *watch, int handle, unsigned events,
@@ -382,8 +428,10 @@ void loop_post(struct loop *loop, struct loop_message *message)
         loop->messages_last = message;
     }
     /* Inside the lock: the loop may be gone as soon as it has the last message that keeps it. */
-    if (first)
+    if (first) {
+        atomic_store(&loop->called, true);
         loop_wake(loop);
+    }
     pthread_mutex_unlock(&loop->lock);
 }
 

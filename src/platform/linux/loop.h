@@ -68,6 +68,9 @@ struct loop {
     uint64_t round;       /* of tasks */
     uint64_t waits_total; /* times it went to wait: an idle loop's does not grow */
     bool threaded;        /* made by loop_start_thread: to be joined */
+    bool measures;        /* the next wait's processor time is wanted */
+    uint64_t measured_ns; /* of the last one that was measured; 0: told already */
+    atomic_bool called;   /* messages came, or loop_stop: for tasks that look on instead of waiting */
     atomic_bool stopping;
     pthread_t owner; /* set before the loop is shared */
     pthread_mutex_t lock;
@@ -93,6 +96,27 @@ uint64_t loop_timeout_ns(const struct loop *loop);
 int loop_start_thread(struct loop *loop, const char *name);
 /* From any thread, and from inside. */
 void loop_stop(struct loop *loop);
+/*
+ * Let the thread run on @processor alone. For the one who started it. -EINVAL: there is no such processor, or none that
+ * this process may use.
+ */
+int loop_pin_thread(struct loop *loop, unsigned processor);
+
+/*
+ * For a task that keeps its loop from waiting, to look for work that comes without a handle: has another thread
+ * something to say, so that the task must return? Cheap: no system call.
+ */
+static inline bool loop_called(struct loop *loop)
+{
+    return atomic_load_explicit(&loop->called, memory_order_relaxed);
+}
+
+/*
+ * Measure what processor time the next wait costs this thread, from going to sleep until it runs again; and ask what it
+ * was, once: 0 when nothing was measured.
+ */
+void loop_measure_wait(struct loop *loop);
+uint64_t loop_measured_wait(struct loop *loop);
 
 /*
  * Call @ready whenever @handle has any of @events. -EPERM: this kind of file cannot be waited for. -EEXIST: it is

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -401,6 +402,65 @@ static void a_call_gets_through_to_a_thread_that_hangs_in_a_write(void **state)
     close(ends[1]);
 }
 
+static void note_message(struct loop_message *message)
+{
+    (void)message;
+    tell('m');
+}
+
+static void a_task_that_looks_on_sees_that_there_is_a_message(void **state)
+{
+    (void)state;
+    struct loop_message message = {.deliver = note_message};
+    assert_false(loop_called(&loop));
+    loop_post(&loop, &message);
+    assert_true(loop_called(&loop));
+    assert_int_equal(loop_turn(&loop, 0), 0);
+    assert_string_equal(story, "m");
+    assert_false(loop_called(&loop));
+    loop_stop(&loop);
+    assert_true(loop_called(&loop));
+}
+
+static void a_wait_is_measured_when_that_was_asked_for(void **state)
+{
+    (void)state;
+    assert_int_equal(loop_turn(&loop, 1), 0);
+    assert_int_equal(loop_measured_wait(&loop), 0);
+    loop_measure_wait(&loop);
+    assert_int_equal(loop_turn(&loop, 0), 0); /* not a wait */
+    assert_int_equal(loop_measured_wait(&loop), 0);
+    assert_int_equal(loop_turn(&loop, 1), 0);
+    assert_true(loop_measured_wait(&loop) > 0);
+    assert_int_equal(loop_measured_wait(&loop), 0);
+}
+
+static void where_am_i(void *argument)
+{
+    *(int *)argument = sched_getcpu();
+}
+
+static void a_thread_runs_where_it_is_pinned(void **state)
+{
+    (void)state;
+    struct loop threaded;
+    cpu_set_t allowed;
+    assert_int_equal(sched_getaffinity(0, sizeof(allowed), &allowed), 0);
+    assert_int_equal(loop_init(&threaded), 0);
+    assert_int_equal(loop_start_thread(&threaded, "pinned"), 0);
+    for (unsigned processor = 0; processor < CPU_SETSIZE; processor++) {
+        int where = -1;
+        if (!CPU_ISSET(processor, &allowed))
+            continue;
+        assert_int_equal(loop_pin_thread(&threaded, processor), 0);
+        loop_call(&threaded, where_am_i, &where);
+        assert_int_equal(where, processor);
+    }
+    assert_int_equal(loop_pin_thread(&threaded, CPU_SETSIZE - 1), -EINVAL); /* no test runs on 1024 of them */
+    assert_int_equal(loop_pin_thread(&threaded, CPU_SETSIZE), -EINVAL);
+    loop_done(&threaded);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -421,6 +481,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(messages_arrive_in_order_and_once_though_posted_twice, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_message_may_be_posted_again_once_it_has_been_delivered, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_call_gets_through_to_a_thread_that_hangs_in_a_write, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_task_that_looks_on_sees_that_there_is_a_message, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_wait_is_measured_when_that_was_asked_for, set_up, tear_down),
+        cmocka_unit_test(a_thread_runs_where_it_is_pinned),
     };
     return cmocka_run_group_tests_name("loop", tests, NULL, NULL);
 }

@@ -26,6 +26,9 @@ struct slow_disk {
     unsigned held;      /* under lock, as the next two */
     unsigned finished;  /* how many of them reap may have */
     unsigned submitted; /* ever */
+    bool resting;       /* its handle is to tell of what is finished; under lock, as the next two */
+    bool hasty;         /* it finishes everything when it is to rest, and its handle does not tell */
+    unsigned rests;     /* ever */
     int handle;         /* eventfd: some are finished */
     struct blk blk;
     struct fixture *fixture;
@@ -62,6 +65,7 @@ static unsigned slow_reap(struct blk_port *port, unsigned queue, struct blk_comp
     memmove(disk->tokens, disk->tokens + given, (disk->held - given) * sizeof(disk->tokens[0]));
     disk->held -= given;
     disk->finished -= given;
+    disk->resting = false;
     pthread_mutex_unlock(&disk->lock);
     return given;
 }
@@ -96,6 +100,43 @@ static void finish_requests(struct slow_disk *disk)
     assert_int_equal(write(disk->handle, &one, sizeof(one)), sizeof(one));
 }
 
+static bool slow_ready(void *context, unsigned index)
+{
+    struct slow_disk *disk = context;
+    (void)index;
+    pthread_mutex_lock(&disk->lock);
+    bool ready = disk->finished > 0;
+    pthread_mutex_unlock(&disk->lock);
+    return ready;
+}
+
+static bool slow_rest(void *context, unsigned index)
+{
+    struct slow_disk *disk = context;
+    (void)index;
+    pthread_mutex_lock(&disk->lock);
+    disk->rests++;
+    disk->resting = true;
+    if (disk->hasty)
+        disk->finished = disk->held;
+    bool ready = disk->finished > 0;
+    pthread_mutex_unlock(&disk->lock);
+    return ready;
+}
+
+/* As a port does that is looked at: the handle tells only where rest has asked it to. */
+static void finish_quietly(struct slow_disk *disk)
+{
+    uint64_t one = 1;
+    pthread_mutex_lock(&disk->lock);
+    disk->finished = disk->held;
+    bool tell = disk->resting && disk->finished > 0;
+    disk->resting = false;
+    if (tell)
+        assert_int_equal(write(disk->handle, &one, sizeof(one)), sizeof(one));
+    pthread_mutex_unlock(&disk->lock);
+}
+
 static unsigned submitted(struct slow_disk *disk)
 {
     pthread_mutex_lock(&disk->lock);
@@ -104,7 +145,7 @@ static unsigned submitted(struct slow_disk *disk)
     return count;
 }
 
-static struct slow_disk *given_a_slow_disk(bool own_threads)
+static struct slow_disk *given_a_disk(bool own_threads, enum server_polling polling, struct server_queue_port port)
 {
     struct slow_disk *disk = calloc(1, sizeof(*disk));
     assert_non_null(disk);
@@ -112,12 +153,25 @@ static struct slow_disk *given_a_slow_disk(bool own_threads)
     disk->port.class = &slow_class;
     disk->handle = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     disk->fixture = fixture_make(blk_request_bytes());
+    disk->fixture->polling = polling;
     const struct blk_options options = {.size_bytes = DISK_BYTES, .block_bytes = 512, .physical_bytes = 512};
     assert_int_equal(blk_init(&disk->blk, disk->fixture->queues.queues, 1, &disk->port, &options), 0);
-    const struct server_queue_port port = {.handle = slow_handle, .context = disk};
+    port.handle = slow_handle;
+    port.context = disk;
     fixture_serve(disk->fixture, &disk->blk.device, &port, own_threads);
     run_fixture(disk->fixture);
     return disk;
+}
+
+static struct slow_disk *given_a_slow_disk(bool own_threads)
+{
+    return given_a_disk(own_threads, SERVER_POLLING_ADAPTIVE, (struct server_queue_port){.context = NULL});
+}
+
+/* One that says by itself whether it has something, and is told when it has to call. */
+static struct slow_disk *given_a_disk_that_is_looked_at(enum server_polling polling)
+{
+    return given_a_disk(true, polling, (struct server_queue_port){.ready = slow_ready, .rest = slow_rest});
 }
 
 static void end(struct slow_disk *disk)
@@ -264,6 +318,111 @@ static void memory_that_is_cut_off_under_a_request_is_survived(void **state)
     }
 }
 
+static unsigned rests(struct slow_disk *disk)
+{
+    pthread_mutex_lock(&disk->lock);
+    unsigned count = disk->rests;
+    pthread_mutex_unlock(&disk->lock);
+    return count;
+}
+
+/* The read is back in the ring: a call may be one of before. */
+static void await_the_read(struct slow_disk *disk)
+{
+    uint32_t head, length = 0;
+    struct fake_driver *driver = disk->fixture->client.queues[0].driver;
+    for (unsigned i = 0; i < TIMEOUT_MS && !fake_driver_get(driver, &head, &length); i++)
+        poll(NULL, 0, 1);
+    assert_int_equal(length, 513);
+}
+
+static void what_comes_back_just_before_sleeping_is_taken(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 2; i++) {
+        enum server_polling polling = i == 0 ? SERVER_POLLING_ADAPTIVE : SERVER_POLLING_OFF;
+        struct slow_disk *disk = given_a_disk_that_is_looked_at(polling);
+        disk->hasty = true;
+        given_a_read_in_flight(disk);
+        await_the_read(disk); /* its handle has told of nothing */
+        assert_true(rests(disk) > 0);
+        end(disk);
+    }
+}
+
+static void a_queue_that_sleeps_on_a_request_has_told_the_port_so_and_waits(void **state)
+{
+    (void)state;
+    struct slow_disk *disk = given_a_disk_that_is_looked_at(SERVER_POLLING_OFF);
+    given_a_read_in_flight(disk);
+    while (rests(disk) == 0)
+        sched_yield();
+    expect_an_idle_loop(disk->fixture);
+    finish_quietly(disk);
+    await_the_read(disk);
+    end(disk);
+}
+
+static void what_always_looks_finds_what_no_handle_tells_and_stops_with_it(void **state)
+{
+    (void)state;
+    struct slow_disk *disk = given_a_disk_that_is_looked_at(SERVER_POLLING_ALWAYS);
+    given_a_read_in_flight(disk);
+    assert_int_equal(rests(disk), 0);
+    finish_quietly(disk);
+    await_the_read(disk);
+    given_a_read_in_flight(disk);
+    ask_for_the_base(disk->fixture);
+    assert_int_equal(server_state(disk->fixture), VHOST_USER_SERVER_CONNECTED);
+    /* It is stopping, so it sleeps, and the handle has to tell. */
+    while (rests(disk) == 0)
+        sched_yield();
+    finish_quietly(disk);
+    struct vhost_user_message answer;
+    assert_int_equal(client_receive(&disk->fixture->client, VHOST_USER_GET_VRING_BASE, &answer), 0);
+    end(disk);
+}
+
+static atomic_bool finisher_quits;
+
+/* Finishes what there is, later each time, so that it meets every step of the queue's. */
+static void *finisher(void *argument)
+{
+    struct slow_disk *disk = argument;
+    for (uint32_t random = 1; !atomic_load(&finisher_quits); random = random * 1664525u + 1013904223u) {
+        for (unsigned wait = random >> 20; wait > 0; wait--)
+            cpu_relax();
+        finish_quietly(disk);
+        if (random >> 28 == 0)
+            sched_yield();
+    }
+    return NULL;
+}
+
+static void no_completion_is_lost_between_looking_and_sleeping(void **state)
+{
+    (void)state;
+    static const enum server_polling modes[] = {SERVER_POLLING_ADAPTIVE, SERVER_POLLING_OFF, SERVER_POLLING_ALWAYS};
+    for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
+        struct slow_disk *disk = given_a_disk_that_is_looked_at(modes[i]);
+        struct vhost_user_client *client = &disk->fixture->client;
+        const struct virtio_blk_header header = {.type = VIRTIO_BLK_T_IN};
+        const struct fake_piece pieces[] = {
+            {HEADER_ADDRESS, sizeof(header), false}, {DATA_ADDRESS, 512, true}, {STATUS_ADDRESS, 1, true}};
+        pthread_t thread;
+        connect_client(disk->fixture);
+        start_queue(disk->fixture);
+        memcpy(client->memory.host + (HEADER_ADDRESS - GUEST_BASE), &header, sizeof(header));
+        atomic_store(&finisher_quits, false);
+        assert_int_equal(pthread_create(&thread, NULL, finisher, disk), 0);
+        for (unsigned asked = 0; asked < 500; asked++)
+            assert_int_equal(client_request(client, 0, pieces, ARRAY_SIZE(pieces)), 513);
+        atomic_store(&finisher_quits, true);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        end(disk);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -272,6 +431,10 @@ int main(void)
         cmocka_unit_test(a_front_end_that_leaves_while_it_waits_for_the_base_is_forgotten),
         cmocka_unit_test(an_orderly_end_waits_for_requests_in_flight),
         cmocka_unit_test(memory_that_is_cut_off_under_a_request_is_survived),
+        cmocka_unit_test(what_comes_back_just_before_sleeping_is_taken),
+        cmocka_unit_test(a_queue_that_sleeps_on_a_request_has_told_the_port_so_and_waits),
+        cmocka_unit_test(what_always_looks_finds_what_no_handle_tells_and_stops_with_it),
+        cmocka_unit_test(no_completion_is_lost_between_looking_and_sleeping),
     };
     return cmocka_run_group_tests_name("server_busy", tests, NULL, NULL);
 }

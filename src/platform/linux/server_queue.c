@@ -9,12 +9,16 @@
  * A queue gets its place, and with it its thread, when it first gets a kick line or is to be polled, so queues that a
  * front end never uses cost nothing. It keeps the place until the program ends.
  *
+ * A queue that has nothing left to do looks on before it sleeps, if its policy says so and for as long as that says
+ * (poll_policy.h), or for as long as it runs. Meanwhile kicks are off, what the driver offered is served and shown in
+ * small pieces, and the loop gets its turn after a burst, after POLL_TURN_NS, and as soon as another thread has a
+ * message. Before sleeping kicks are turned on, the ring is looked at once more, and the port is told to use its
+ * handle: docs/decisions/0009-adaptive-polling.md.
+ *
  * A ring without a kick line is looked at again and again: after POLL_PAUSE_MIN_NS when something came, and then in
  * pauses that double up to POLL_PAUSE_MAX_NS. So an idle polled ring costs a thousand wakes a second, and a request
- * that comes after a long silence waits up to a millisecond. Front ends that mind give a kick line.
- *
- * A queue whose kicks come soon after it went to sleep looks on for a while before it does, without asking for kicks,
- * and shows what it has done in small pieces: docs/decisions/0008-looking-on-before-sleeping.md.
+ * that comes after a long silence waits up to a millisecond. Such a pause is a sleep like any other, before which a
+ * queue may look on; one that looks always has no pauses.
  *
  * Limits
  *
@@ -22,7 +26,6 @@
  */
 #include "platform/linux/server_queue.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,23 +37,17 @@
 #define PORT_RETRY_NS 100000000u
 
 #define SERVER_QUEUE_BURST VIRTIO_BURST_DEFAULT
+/* Looks between two looks at the clock, and at what other threads want: about a microsecond. */
+#define LOOKS_PER_PIECE 32u
 /*
- * Lingering: to sleep and be woken costs both sides about this much together (3 us on bare metal, over 20 in a virtual
- * machine), so looking on for as long at most doubles the price of a guess that was wrong.
- */
-#define LINGER_NS 20000u
-/* Looks at the ring between two looks at the clock. */
-#define LINGER_LOOKS 32
-/*
- * While it lingers, what a driver offered is served and shown in pieces as small as this: it refills while the rest is
+ * While it looks on, what a driver offered is served and shown in pieces as small as this: it refills while the rest is
  * served, and neither side goes to sleep.
  */
-#define LINGER_PIECE 4
-static_assert(SERVER_QUEUE_BURST % LINGER_PIECE == 0, "a burst is used up to the last request");
-/* After a vain look, so many kicks that came soon are let pass before the next one: doubled with each, up to the most.
- */
-#define LINGER_PAUSE_MIN 2u
-#define LINGER_PAUSE_MAX 64u
+#define SERVE_PIECE 4u
+/* Always looking: how long before the loop gets its turn, which costs a system call. */
+#define POLL_TURN_NS 50000u
+/* The same where something may come that only a handle tells of. */
+#define POLL_TURN_BLIND_NS 2000u
 
 static struct virtqueue *server_queue_ring(const struct server_queue *queue)
 {
@@ -109,12 +106,163 @@ static void server_queue_watch_port(struct server_queue *queue)
         handle >= 0 && loop_watch(queue->loop, &queue->port_watch, handle, LOOP_READABLE, server_queue_port_ready) < 0;
 }
 
-void server_queue_events(struct server_queue *queue, unsigned events)
+/* May it look on? Not where nobody could tell what it waits for, and not on a loop that others wait for. */
+static bool server_queue_may_look(const struct server_queue *queue)
 {
-    if (!queue->loop) {
-        queue->pending_events |= events;
+    const struct virtqueue *ring = server_queue_ring(queue);
+    if (queue->polling == SERVER_POLLING_OFF || !queue->own_loop || ring->state != VIRTQUEUE_RUNNING || ring->broken)
+        return false;
+    if (queue->polling == SERVER_POLLING_ALWAYS)
+        return true;
+    return ring->wake_at_ns == 0 && (ring->out_count == 0 ? !ring->starved : queue->port->ready != NULL);
+}
+
+/* For how long, when nothing is left to do. 0: not at all. */
+static uint32_t server_queue_look_ns(const struct server_queue *queue)
+{
+    const struct virtqueue *ring = server_queue_ring(queue);
+    if (!server_queue_may_look(queue))
+        return 0;
+    if (queue->polling == SERVER_POLLING_ADAPTIVE)
+        return poll_policy_look_ns(&queue->policy);
+    bool blind =
+        ring->wake_at_ns != 0 || queue->port_deaf ||
+        (queue->port_watch.handle >= 0 && !queue->port->ready && (ring->out_count > 0 || queue->port->handle_changes));
+    return blind ? POLL_TURN_BLIND_NS : POLL_TURN_NS;
+}
+
+/* Is there something to do? Then what. */
+static inline bool server_queue_find(const struct server_queue *queue, enum server_queue_next *ret_next)
+{
+    const struct virtqueue *ring = server_queue_ring(queue);
+    const struct server_queue_port *port = queue->port;
+    if (virtqueue_fresh(ring))
+        *ret_next = SERVER_QUEUE_RUN;
+    else if (ring->out_count > 0 && port->ready && port->ready(port->context, queue->index))
+        *ret_next = SERVER_QUEUE_WAKE;
+    else
+        return false;
+    return true;
+}
+
+/* A piece of looks is over. The least that one took is believed, or nearly: in the others something else ran. */
+static void server_queue_judge_piece(struct server_queue *queue, uint64_t took_ns)
+{
+    uint32_t piece_ns = (uint32_t)u64_min(took_ns, POLL_LOOK_NS_MAX);
+    bool less = queue->piece_ns == 0 || piece_ns < queue->piece_ns;
+    queue->piece_ns = less ? piece_ns : queue->piece_ns + queue->piece_ns / 64;
+}
+
+/* Look on for up to @most_ns. The clock is read between pieces alone: at a find, the looks since then tell the time. */
+static bool server_queue_look_on(struct server_queue *queue, uint32_t most_ns, enum server_queue_next *ret_next)
+{
+    uint64_t began_ns = loop_now_ns(), now_ns = began_ns;
+    unsigned looks = 0;
+    bool found = false, called = false;
+    do {
+        for (looks = 0; looks < LOOKS_PER_PIECE; looks++) {
+            found = server_queue_find(queue, ret_next);
+            if (found)
+                break;
+            cpu_relax();
+        }
+        if (found)
+            break;
+        uint64_t before_ns = now_ns;
+        looks = 0;
+        now_ns = loop_now_ns();
+        server_queue_judge_piece(queue, now_ns - before_ns);
+        called = loop_called(queue->own_loop);
+    } while (now_ns - began_ns < most_ns && !called);
+    uint64_t looked_ns = now_ns - began_ns + (uint64_t)looks * queue->piece_ns / LOOKS_PER_PIECE;
+    queue->looks_total++;
+    queue->looks_paid_total += found;
+    queue->looked_ns += looked_ns;
+    if (queue->polling == SERVER_POLLING_ADAPTIVE && !called)
+        poll_policy_looked(&queue->policy, looked_ns, found);
+    return found;
+}
+
+/*
+ * Serve up to a burst, beginning with @next, and look on when nothing is left, if that is to be. Returns events,
+ * notifications left out; with AGAIN, queue->next says with what to come back.
+ */
+static unsigned server_queue_serve(struct server_queue *queue, enum server_queue_next next)
+{
+    struct virtqueue *ring = server_queue_ring(queue);
+    unsigned left = SERVER_QUEUE_BURST, events = 0;
+    bool ran = false;
+    bool attends = server_queue_look_ns(queue) > 0;
+    ring->attended = attends;
+    for (;;) {
+        if (next == SERVER_QUEUE_LOOK) {
+            uint32_t look_ns = attends ? server_queue_look_ns(queue) : 0;
+            if (look_ns == 0 || !server_queue_look_on(queue, look_ns, &next))
+                break;
+        }
+        ran = true;
+        uint64_t before = ring->popped_total;
+        unsigned burst = attends ? u32_min(SERVE_PIECE, left) : left;
+        unsigned now = next == SERVER_QUEUE_WAKE ? virtio_device_wake(queue->device, queue->index, burst)
+                                                 : virtio_device_run(queue->device, queue->index, burst);
+        if (now & VIRTIO_EVENT_NOTIFY)
+            line_signal(&queue->call);
+        events = (events & ~(unsigned)VIRTIO_EVENT_AGAIN) | (now & ~(unsigned)VIRTIO_EVENT_NOTIFY);
+        uint64_t popped = ring->popped_total - before;
+        left -= popped > 0 ? (unsigned)u64_min(popped, left) : 1;
+        if (left == 0)
+            break;
+        next = now & VIRTIO_EVENT_AGAIN ? SERVER_QUEUE_RUN : SERVER_QUEUE_LOOK;
+    }
+    ring->attended = false;
+    if (ran && queue->port->handle_changes)
+        server_queue_watch_port(queue);
+    if (attends && left == 0)
+        events |= VIRTIO_EVENT_AGAIN; /* kicks are off: come back after the others had their turn */
+    else if (attends && !(queue->polling == SERVER_POLLING_ALWAYS && server_queue_may_look(queue)))
+        events |= virtio_device_rest(queue->device, queue->index);
+    if (events & VIRTIO_EVENT_AGAIN)
+        queue->next = SERVER_QUEUE_RUN;
+    return events;
+}
+
+/* It goes to sleep, unless the port has something already. */
+static void server_queue_rest(struct server_queue *queue)
+{
+    const struct virtqueue *ring = server_queue_ring(queue);
+    const struct server_queue_port *port = queue->port;
+    if (ring->out_count > 0 && port->rest && port->rest(port->context, queue->index)) {
+        queue->port_waits = true;
+        loop_task_queue(queue->loop, &queue->turn);
         return;
     }
+    if (queue->asleep || ring->state != VIRTQUEUE_RUNNING)
+        return;
+    queue->asleep = true;
+    queue->sleeps_total++;
+    if (queue->polling != SERVER_POLLING_ADAPTIVE || !server_queue_may_look(queue))
+        return;
+    queue->slept_at_ns = loop_now_ns();
+    if (poll_policy_wants_price(&queue->policy))
+        loop_measure_wait(queue->loop);
+}
+
+/* Its sleep is over, by work that has come if @by_work. */
+static void server_queue_awake(struct server_queue *queue, bool by_work)
+{
+    if (queue->slept_at_ns != 0 && by_work) {
+        uint64_t price_ns = loop_measured_wait(queue->loop);
+        if (price_ns != 0)
+            poll_policy_price(&queue->policy, price_ns);
+        poll_policy_slept(&queue->policy, loop_now_ns() - queue->slept_at_ns);
+    }
+    queue->slept_at_ns = 0;
+    queue->asleep = false;
+}
+
+/* Do what @events and the state of the queue ask for. */
+static void server_queue_act(struct server_queue *queue, unsigned events)
+{
     if (events & VIRTIO_EVENT_NOTIFY)
         line_signal(&queue->call);
     if (events & VIRTIO_EVENT_AGAIN)
@@ -125,93 +273,43 @@ void server_queue_events(struct server_queue *queue, unsigned events)
     }
     if (events & VIRTIO_EVENT_STOPPED)
         server_queue_tell_control(queue, SERVER_QUEUE_STOPPED);
-    if (queue->port->handle_changes)
-        server_queue_watch_port(queue);
+    if (queue->polling == SERVER_POLLING_ALWAYS && server_queue_may_look(queue))
+        loop_task_queue(queue->loop, &queue->turn);
+    if (!queue->turn.queued)
+        server_queue_rest(queue);
     server_queue_arm(queue);
 }
 
-/*
- * Look on for a while before going to sleep: true when something came. Only on a thread of its own, where nobody is
- * kept waiting, and only with nothing in flight, since completions come by the loop.
- */
-static bool server_queue_linger(struct server_queue *queue)
+void server_queue_events(struct server_queue *queue, unsigned events)
 {
-    struct virtqueue *ring = server_queue_ring(queue);
-    if (!ring->attended || ring->out_count > 0 || ring->wake_at_ns != 0 || ring->state != VIRTQUEUE_RUNNING ||
-        ring->broken || ring->starved)
-        return false;
-    queue->idle_since_ns = loop_now_ns();
-    do {
-        for (unsigned i = 0; i < LINGER_LOOKS; i++) {
-            if (virtqueue_fresh(ring)) {
-                queue->linger_pause = queue->linger_pause / 2 | LINGER_PAUSE_MIN;
-                return true;
-            }
-            cpu_relax();
-        }
-    } while (loop_now_ns() - queue->idle_since_ns < LINGER_NS);
-    queue->linger_pause = u32_min(queue->linger_pause * 2, LINGER_PAUSE_MAX);
-    queue->linger_skip = queue->linger_pause;
-    queue->lingers = false;
-    return false;
-}
-
-/* A kick has come: would lingering have caught it? */
-static void server_queue_judge_kick(struct server_queue *queue)
-{
-    if (!queue->own_loop || loop_now_ns() - queue->idle_since_ns >= LINGER_NS)
+    if (!queue->loop) {
+        queue->pending_events |= events;
         return;
-    if (queue->linger_skip > 0)
-        queue->linger_skip--;
-    else
-        queue->lingers = true;
-}
-
-/* Serve up to a burst, or pieces of it while lingering. Returns the last answer's AGAIN, and all other events. */
-static unsigned server_queue_serve(struct server_queue *queue, bool *ret_spent)
-{
-    unsigned left = SERVER_QUEUE_BURST;
-    unsigned piece = server_queue_ring(queue)->attended ? LINGER_PIECE : SERVER_QUEUE_BURST;
-    unsigned events = 0;
-    for (;;) {
-        unsigned now = virtio_device_run(queue->device, queue->index, piece);
-        left -= piece;
-        if (now & VIRTIO_EVENT_NOTIFY)
-            line_signal(&queue->call);
-        events = (events & ~(unsigned)VIRTIO_EVENT_AGAIN) | (now & ~(unsigned)VIRTIO_EVENT_NOTIFY);
-        *ret_spent = left == 0;
-        if (left == 0 || !(now & VIRTIO_EVENT_AGAIN || server_queue_linger(queue)))
-            return events;
     }
-}
-
-static void server_queue_run(struct server_queue *queue)
-{
-    struct virtqueue *ring = server_queue_ring(queue);
-    bool attended = queue->lingers, spent;
-    ring->attended = attended;
-    if (queue->own_loop)
-        queue->idle_since_ns = 0;
-    unsigned events = server_queue_serve(queue, &spent);
-    ring->attended = false;
-    if (attended && spent)
-        events |= VIRTIO_EVENT_AGAIN; /* kicks are off: come back after the others had their turn */
-    else if (attended)
-        events |= virtio_device_rest(queue->device, queue->index);
-    if (queue->own_loop && queue->idle_since_ns == 0)
-        queue->idle_since_ns = loop_now_ns();
-    server_queue_events(queue, events);
-}
-
-static void server_queue_wake(struct server_queue *queue)
-{
-    server_queue_events(queue, virtio_device_wake(queue->device, queue->index, SERVER_QUEUE_BURST));
+    if (events & VIRTIO_EVENT_AGAIN)
+        queue->next = SERVER_QUEUE_RUN;
+    if (queue->port->handle_changes)
+        server_queue_watch_port(queue);
+    server_queue_act(queue, events);
 }
 
 static void server_queue_turn(struct loop_task *task)
 {
     struct server_queue *queue = container_of(task, struct server_queue, turn);
-    server_queue_run(queue);
+    enum server_queue_next next = queue->next;
+    server_queue_awake(queue, false);
+    queue->next = SERVER_QUEUE_LOOK;
+    if (!queue->port_waits) {
+        server_queue_act(queue, server_queue_serve(queue, next));
+        return;
+    }
+    queue->port_waits = false;
+    unsigned events = server_queue_serve(queue, SERVER_QUEUE_WAKE);
+    if (next == SERVER_QUEUE_RUN) {
+        queue->next = SERVER_QUEUE_RUN; /* that is still to be done */
+        events |= VIRTIO_EVENT_AGAIN;
+    }
+    server_queue_act(queue, events);
 }
 
 static void server_queue_kicked(struct loop_watch *watch, unsigned events)
@@ -220,11 +318,13 @@ static void server_queue_kicked(struct loop_watch *watch, unsigned events)
     (void)events;
     if (!line_drain(&queue->kick))
         loop_unwatch(queue->loop, watch); /* the other end is closed: it would be told for ever */
-    /* With a turn in the list already, kicks do not get it another one before the others. */
-    if (queue->turn.queued)
+    /* With a turn in the list already, kicks do not get it another one before the others; but that one is to see it. */
+    if (queue->turn.queued) {
+        queue->next = SERVER_QUEUE_RUN;
         return;
-    server_queue_judge_kick(queue);
-    server_queue_run(queue);
+    }
+    server_queue_awake(queue, true);
+    server_queue_act(queue, server_queue_serve(queue, SERVER_QUEUE_RUN));
 }
 
 static void server_queue_port_ready(struct loop_watch *watch, unsigned events)
@@ -232,23 +332,24 @@ static void server_queue_port_ready(struct loop_watch *watch, unsigned events)
     struct server_queue *queue = container_of(watch, struct server_queue, port_watch);
     if (events & LOOP_HANGUP && !(events & LOOP_READABLE))
         loop_unwatch(queue->loop, watch); /* it would be told for ever */
-    server_queue_wake(queue);
+    server_queue_awake(queue, true);
+    server_queue_act(queue, server_queue_serve(queue, SERVER_QUEUE_WAKE));
 }
 
 static void server_queue_expired(struct loop_timer *timer)
 {
     struct server_queue *queue = container_of(timer, struct server_queue, timer);
-    uint64_t now_ns = loop_now_ns();
     uint64_t wake_at_ns = server_queue_ring(queue)->wake_at_ns;
-    if (queue->port_deaf || (wake_at_ns != 0 && wake_at_ns <= now_ns))
-        server_queue_wake(queue);
-    else
-        server_queue_run(queue);
+    bool wakes = queue->port_deaf || (wake_at_ns != 0 && wake_at_ns <= loop_now_ns());
+    /* In the pauses of a polled ring that stays empty it sleeps on. */
+    if (wakes || virtqueue_fresh(server_queue_ring(queue)))
+        server_queue_awake(queue, !wakes);
+    server_queue_act(queue, server_queue_serve(queue, wakes ? SERVER_QUEUE_WAKE : SERVER_QUEUE_RUN));
 }
 
 void server_queue_init(struct server_queue *queue, unsigned index, struct virtio_device *device,
-                       struct device_queues *queues, const struct server_queue_port *port, struct loop *control,
-                       void (*tell)(struct server_queue *queue, unsigned told))
+                       struct device_queues *queues, const struct server_queue_port *port, enum server_polling polling,
+                       struct loop *control, void (*tell)(struct server_queue *queue, unsigned told))
 {
     *queue = (struct server_queue){
         .index = index,
@@ -263,10 +364,11 @@ void server_queue_init(struct server_queue *queue, unsigned index, struct virtio
         .port_watch = LOOP_WATCH_NONE,
         .timer.expired = server_queue_expired,
         .turn.run = server_queue_turn,
-        .linger_pause = LINGER_PAUSE_MIN,
+        .polling = polling,
         .message.deliver = server_queue_deliver,
         .tell = tell,
     };
+    poll_policy_init(&queue->policy);
 }
 
 void server_queue_close_lines(struct server_queue *queue)
@@ -342,13 +444,17 @@ bool server_queue_wants_place(const struct server_queue *queue)
     return !queue->loop && (queue->kick.handle >= 0 || queue->polled);
 }
 
-void server_queue_place(struct server_queue *queue, bool own_thread)
+int server_queue_place(struct server_queue *queue, bool own_thread, int processor)
 {
+    int r = 0;
     ASSERT(!queue->loop);
     if (own_thread)
         queue->own_loop = server_queue_make_loop(queue);
+    if (queue->own_loop && processor >= 0)
+        r = loop_pin_thread(queue->own_loop, (unsigned)processor);
     queue->loop = queue->own_loop ? queue->own_loop : queue->control;
     loop_call(queue->loop, server_queue_arrive, queue);
+    return r;
 }
 
 void server_queue_call(struct server_queue *queue, void (*function)(void *argument), void *argument)
@@ -406,5 +512,10 @@ void server_queue_look(const struct server_queue *queue, struct server_queue_sta
         .pushed_total = ring->pushed_total,
         .broken_total = ring->broken_total,
         .broken_reason = ring->broken_reason,
+        .looks_total = queue->looks_total,
+        .looks_paid_total = queue->looks_paid_total,
+        .looked_ns = queue->looked_ns,
+        .sleeps_total = queue->sleeps_total,
+        .sleep_price_ns = queue->policy.samples > 0 ? queue->policy.price_ns : 0,
     };
 }

@@ -9,10 +9,18 @@
 #include "platform/linux/device_queues.h"
 #include "platform/linux/line.h"
 #include "platform/linux/loop.h"
+#include "platform/linux/poll_policy.h"
 #include "transports/vhost_user/backend.h"
 #include "virtio/virtio_device.h"
 
 struct server_queue;
+
+/* What a queue with a thread of its own does when nothing is left to do. Without one it sleeps. */
+enum server_polling {
+    SERVER_POLLING_ADAPTIVE, /* look on for as long as that pays, then sleep: poll_policy.h */
+    SERVER_POLLING_OFF,      /* sleep */
+    SERVER_POLLING_ALWAYS,   /* look on for as long as the queue runs */
+};
 
 /* What a queue needs of its device's port. */
 struct server_queue_port {
@@ -22,7 +30,17 @@ struct server_queue_port {
      */
     int (*handle)(void *context, unsigned index);
     bool handle_changes; /* ask after each run, not once */
-    void *context;       /* borrowed */
+    /*
+     * Has the port something for queue @index right now? Cheap: no system call. On the queue's thread. NULL: only its
+     * handle tells.
+     */
+    bool (*ready)(void *context, unsigned index);
+    /*
+     * The queue's thread is about to sleep on handle(): from now on it tells. True: something is there already, wake
+     * instead of sleeping. NULL: nothing need be done.
+     */
+    bool (*rest)(void *context, unsigned index);
+    void *context; /* borrowed */
 };
 
 /* What a queue tells the control thread. */
@@ -36,6 +54,15 @@ struct server_queue_statistics {
     uint32_t in_flight;
     uint64_t popped_total, pushed_total, broken_total;
     const char *broken_reason; /* a constant; NULL: it did not break since it started */
+    uint64_t looks_total, looks_paid_total, looked_ns, sleeps_total;
+    uint32_t sleep_price_ns; /* 0: not measured yet */
+};
+
+/* What the next turn is for. */
+enum server_queue_next {
+    SERVER_QUEUE_LOOK, /* see whether there is something to do */
+    SERVER_QUEUE_RUN,
+    SERVER_QUEUE_WAKE,
 };
 
 struct server_queue {
@@ -51,13 +78,19 @@ struct server_queue {
     struct loop_watch port_watch; /* completions, entropy */
     bool port_deaf;               /* it has a handle that cannot be watched */
     struct loop_timer timer;
-    struct loop_task turn;   /* another run, after the others had theirs */
+    struct loop_task turn; /* another one, after the others had theirs */
+    enum server_queue_next next;
+    bool port_waits; /* the port had something when it was to rest: the next turn is a wake */
+    bool asleep;
     unsigned pending_events; /* that came before it was placed */
     bool polled;
     uint64_t poll_at_ns, poll_pause_ns, polled_popped;
-    bool lingers;           /* look on for a while before going to sleep */
-    uint64_t idle_since_ns; /* when the ring was last found empty */
-    uint32_t linger_pause, linger_skip;
+    /* looking on instead of sleeping */
+    enum server_polling polling;
+    struct poll_policy policy;
+    uint64_t slept_at_ns; /* when it went to sleep; 0: it did not, or nobody wants to know */
+    uint32_t piece_ns;    /* what LOOKS_PER_PIECE looks take */
+    uint64_t looks_total, looks_paid_total, looked_ns, sleeps_total;
     /* to the control thread */
     struct loop_message message;
     atomic_uint told; /* SERVER_QUEUE_* */
@@ -66,16 +99,17 @@ struct server_queue {
 
 /* @tell is called on the @control loop. Everything is borrowed. */
 void server_queue_init(struct server_queue *queue, unsigned index, struct virtio_device *device,
-                       struct device_queues *queues, const struct server_queue_port *port, struct loop *control,
-                       void (*tell)(struct server_queue *queue, unsigned told));
+                       struct device_queues *queues, const struct server_queue_port *port, enum server_polling polling,
+                       struct loop *control, void (*tell)(struct server_queue *queue, unsigned told));
 /* The device's queue has stopped. Its thread ends, its lines are closed. On the control thread. */
 void server_queue_done(struct server_queue *queue);
 
 /*
  * Give it a place to run: a thread of its own, or, without @own_thread or when there is none to be had, the control
- * loop. On the control thread, once.
+ * loop. On the control thread, once. @processor: where that thread is to run, or -1. Negative: it cannot run there, as
+ * loop_pin_thread says, and runs anywhere.
  */
-void server_queue_place(struct server_queue *queue, bool own_thread);
+int server_queue_place(struct server_queue *queue, bool own_thread, int processor);
 /* Is there a reason to place it? */
 bool server_queue_wants_place(const struct server_queue *queue);
 

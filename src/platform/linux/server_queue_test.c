@@ -63,28 +63,6 @@ static void looks_at_a_ring_that_has_no_kick_line(void **state)
     }
 }
 
-/* How many turns the queue's loop had: read on its thread. */
-static void count_waits(void *argument)
-{
-    struct fixture *fixture = argument;
-    fixture->waits = fixture->server.server_queues[0].loop->waits_total;
-}
-
-static uint64_t waits(struct fixture *fixture)
-{
-    server_queue_call(&fixture->server.server_queues[0], count_waits, fixture);
-    return fixture->waits;
-}
-
-/* A loop with nothing to do has at most one turn for each time it is asked, and one that spins has many more. */
-static void expect_an_idle_loop(struct fixture *fixture)
-{
-    uint64_t before = waits(fixture);
-    for (unsigned i = 0; i < 100; i++)
-        (void)waits(fixture);
-    assert_in_range(waits(fixture) - before, 1, 101); /* fewer when two questions met in one turn */
-}
-
 static void kick_a_dry_source(struct fixture *fixture, int handle)
 {
     connect_client(fixture);

@@ -67,6 +67,11 @@ static void ended(void *context)
 
 struct fixture *fixture_make(size_t request_bytes)
 {
+    return fixture_make_queues(request_bytes, 1);
+}
+
+struct fixture *fixture_make_queues(size_t request_bytes, unsigned queues)
+{
     struct fixture *fixture = calloc(1, sizeof(*fixture));
     assert_non_null(fixture);
     fixture->handles_before = open_handles();
@@ -74,7 +79,7 @@ struct fixture *fixture_make(size_t request_bytes)
     fixture->source.class = &source_class;
     const struct virtq_arena_shape shape = {
         .slots = 16, .medium_runs = 1, .long_runs = 1, .request_bytes = request_bytes};
-    assert_int_equal(device_queues_open(&fixture->queues, 1, &shape), 0);
+    assert_int_equal(device_queues_open(&fixture->queues, queues, &shape), 0);
     assert_int_equal(loop_init(&fixture->loop), 0);
     return fixture;
 }
@@ -87,6 +92,7 @@ void fixture_serve(struct fixture *fixture, struct virtio_device *device, const 
         .device = device,
         .queues = &fixture->queues,
         .own_threads = own_threads,
+        .polling = fixture->polling,
         .queue_port = *port,
         .ended = ended,
         .context = fixture,
@@ -95,13 +101,24 @@ void fixture_serve(struct fixture *fixture, struct virtio_device *device, const 
     assert_int_equal(client_init(&fixture->client, GUEST_BASE, GUEST_BYTES, TIMEOUT_MS), 0);
 }
 
-struct fixture *make_fixture_of_rate(bool own_threads, uint64_t bytes_per_s)
+static struct fixture *make_rng_fixture(enum server_polling polling, bool own_threads, uint64_t bytes_per_s)
 {
     struct fixture *fixture = fixture_make(rng_request_bytes());
+    fixture->polling = polling;
     rng_init(&fixture->rng, fixture->queues.queues, &fixture->source, bytes_per_s);
     const struct server_queue_port port = {.handle = source_handle, .handle_changes = true, .context = fixture};
     fixture_serve(fixture, &fixture->rng.device, &port, own_threads);
     return fixture;
+}
+
+struct fixture *make_fixture_of_rate(bool own_threads, uint64_t bytes_per_s)
+{
+    return make_rng_fixture(SERVER_POLLING_ADAPTIVE, own_threads, bytes_per_s);
+}
+
+struct fixture *make_fixture_that_polls(enum server_polling polling, uint64_t bytes_per_s)
+{
+    return make_rng_fixture(polling, true, bytes_per_s);
 }
 
 struct fixture *make_fixture(bool own_threads)
@@ -129,6 +146,26 @@ struct fixture *run_fixture(struct fixture *fixture)
 struct fixture *given_a_server(bool own_threads)
 {
     return run_fixture(make_fixture(own_threads));
+}
+
+static void count_waits(void *argument)
+{
+    struct fixture *fixture = argument;
+    fixture->waits = fixture->server.server_queues[0].loop->waits_total;
+}
+
+uint64_t waits(struct fixture *fixture)
+{
+    server_queue_call(&fixture->server.server_queues[0], count_waits, fixture);
+    return fixture->waits;
+}
+
+void expect_an_idle_loop(struct fixture *fixture)
+{
+    uint64_t before = waits(fixture);
+    for (unsigned i = 0; i < 100; i++)
+        (void)waits(fixture);
+    assert_true(waits(fixture) - before <= 101); /* fewer when two questions met in one turn */
 }
 
 void stop_server(void *argument)

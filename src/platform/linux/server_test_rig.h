@@ -39,25 +39,33 @@ struct fixture {
     struct loop loop;
     struct vhost_user_server server;
     struct vhost_user_client client;
+    enum server_polling polling; /* set before it serves */
     char folder[32], path[64];
     unsigned ended;
     uint64_t waits;
     unsigned handles_before;
 };
 
-/* One queue and a loop; then a server of @device, and a front end that is not connected. */
+/* A queue or several, and a loop; then a server of @device, and a front end that is not connected. */
 struct fixture *fixture_make(size_t request_bytes);
+struct fixture *fixture_make_queues(size_t request_bytes, unsigned queues);
 void fixture_serve(struct fixture *fixture, struct virtio_device *device, const struct server_queue_port *port,
                    bool own_threads);
 
 /* Both, for rng. */
 struct fixture *make_fixture(bool own_threads);
 struct fixture *make_fixture_of_rate(bool own_threads, uint64_t bytes_per_s);
+struct fixture *make_fixture_that_polls(enum server_polling polling, uint64_t bytes_per_s);
 
 /* Let it run; first give it a place in the file system. */
 void start(struct fixture *fixture);
 struct fixture *run_fixture(struct fixture *fixture);
 struct fixture *given_a_server(bool own_threads);
+
+/* How many turns the loop of queue 0 had: asked on its thread, which is a turn of its own. */
+uint64_t waits(struct fixture *fixture);
+/* A loop with nothing to do has at most one turn for each time it is asked, and one that spins has many more. */
+void expect_an_idle_loop(struct fixture *fixture);
 
 /* loop_call: stop the server. */
 void stop_server(void *argument);

@@ -96,6 +96,16 @@ static int server_request(struct vhost_user_port *port, int channel, const struc
     return vhost_user_channel_request(channel, message);
 }
 
+static void server_place(struct vhost_user_server *server, struct server_queue *queue)
+{
+    const struct vhost_user_server_options *options = &server->options;
+    int processor = options->processor_count > 0 ? options->processors[queue->index % options->processor_count] : -1;
+    int r = server_queue_place(queue, options->own_threads, processor);
+    if (r < 0)
+        log_line(options->log, LOG_LEVEL_ERROR, "queue %u cannot run on processor %d: %s", queue->index, processor,
+                 strerror(-r));
+}
+
 static void server_call_on_queue(struct vhost_user_port *port, unsigned index, void (*function)(void *argument),
                                  void *argument)
 {
@@ -104,7 +114,7 @@ static void server_call_on_queue(struct vhost_user_port *port, unsigned index, v
     struct server_queue *queue = &server->server_queues[index];
     server_queue_call(queue, function, argument);
     if (server_queue_wants_place(queue))
-        server_queue_place(queue, server->options.own_threads);
+        server_place(server, queue);
 }
 
 static void server_set_line(struct vhost_user_port *port, unsigned index, enum vhost_user_line line, int handle)
@@ -340,7 +350,7 @@ int vhost_user_server_init(struct vhost_user_server *server, const struct vhost_
     server->queue_count = options->device->queue_count;
     for (unsigned i = 0; i < server->queue_count; i++)
         server_queue_init(&server->server_queues[i], i, options->device, options->queues, &server->options.queue_port,
-                          options->loop, server_told);
+                          options->polling, options->loop, server_told);
     vhost_user_backend_init(&server->backend, &server->port, options->device);
     return 0;
 }

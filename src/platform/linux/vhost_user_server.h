@@ -21,6 +21,10 @@ struct vhost_user_server_options {
     struct device_queues *queues; /* the device's */
     const struct log *log;        /* NULL: nothing is said */
     bool own_threads;             /* a thread for each queue that is used; else all run on the loop */
+    enum server_polling polling;  /* of queues with a thread of their own */
+    /* The thread of queue i runs on processors[i % processor_count]; none: anywhere. */
+    const uint16_t *processors;
+    unsigned processor_count;
     struct server_queue_port queue_port;
     /* The server has come to its end: a connected socket's front end is gone, or vhost_user_server_stop is done. */
     void (*ended)(void *context);

@@ -8,6 +8,7 @@
  */
 #include "programs/daemon.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -26,6 +27,11 @@
 
 const char *const daemon_log_levels[] = {"error", "info", "debug", NULL};
 
+/* The order of enum server_polling. */
+const char *const daemon_pollings[] = {"adaptive", "off", "always", NULL};
+static_assert(SERVER_POLLING_ADAPTIVE == 0 && SERVER_POLLING_OFF == 1 && SERVER_POLLING_ALWAYS == 2,
+              "order of daemon_pollings");
+
 int daemon_complain(int status, const char *name, const char *format, ...)
 {
     char text[OPTIONS_ERROR_BYTES * 2];
@@ -35,6 +41,17 @@ int daemon_complain(int status, const char *name, const char *format, ...)
     va_end(arguments);
     fprintf(stderr, "backplane%s%s: %s\n", *name ? " " : "", name, text);
     return status;
+}
+
+static int daemon_take_processors(const char *name, struct daemon_options *options)
+{
+    char error[OPTIONS_ERROR_BYTES];
+    const char *text = SHORTENED(options->cpu_affinity);
+    if (processor_list_parse(options->cpu_affinity, &options->processors, error, sizeof(error)) < 0)
+        return daemon_complain(EXIT_WRONG_USE, name, "--cpu-affinity=%s: %s", text, error);
+    if (processor_list_check(&options->processors, error, sizeof(error)) < 0)
+        return daemon_complain(EXIT_FAILED, name, "--cpu-affinity=%s: %s", text, error);
+    return -1;
 }
 
 static int daemon_check(const char *name, struct option *table, size_t count, struct daemon_options *options)
@@ -53,7 +70,7 @@ static int daemon_check(const char *name, struct option *table, size_t count, st
     if (options->handle_given && fcntl((int)options->handle, F_GETFD) < 0)
         return daemon_complain(EXIT_FAILED, name, "cannot serve at --fd=%llu: %s; hand a Unix stream socket down",
                                (unsigned long long)options->handle, strerror(errno));
-    return -1;
+    return options->cpu_affinity ? daemon_take_processors(name, options) : -1;
 }
 
 int daemon_parse(const char *name, const char *usage, struct option *table, size_t count, char **arguments,
@@ -179,6 +196,9 @@ static int daemon_open_server(struct daemon *daemon)
         .queues = daemon->device->queues,
         .log = &daemon->log,
         .own_threads = daemon->device->own_threads,
+        .polling = (enum server_polling)daemon->options->polling,
+        .processors = daemon->options->processors.numbers,
+        .processor_count = daemon->options->processors.count,
         .queue_port = daemon->device->queue_port,
         .ended = daemon_ended,
         .context = daemon,

@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "platform/linux/control_socket.h"
+#include "platform/linux/processor_list.h"
 #include "platform/linux/vhost_user_server.h"
 #include "programs/options.h"
 
@@ -15,6 +16,9 @@ struct daemon_options {
     bool handle_given;
     const char *control_path;
     uint64_t log_level; /* enum log_level */
+    uint64_t polling;   /* enum server_polling */
+    const char *cpu_affinity;
+    struct processor_list processors; /* of cpu_affinity */
     /* asked for without looking at anything else; here for the help text */
     bool print_capabilities, help;
 };
@@ -26,11 +30,16 @@ struct daemon_options {
         option_text("control-path", &(options)->control_path, "PATH", "listen there for `backplane ctl`"),             \
         option_choice("log-level", &(options)->log_level, daemon_log_levels, "LEVEL",                                  \
                       "error (the default), info or debug, on standard error"),                                        \
+        option_choice("polling", &(options)->polling, daemon_pollings, "MODE",                                         \
+                      "adaptive (the default), off or always: look on before sleeping"),                               \
+        option_text("cpu-affinity", &(options)->cpu_affinity, "LIST",                                                  \
+                    "processors for the threads of queues, like 2-5,8"),                                               \
         option_flag("print-capabilities", &(options)->print_capabilities,                                              \
                     "print what this command can do, as JSON, and exit"),                                              \
         option_flag("help", &(options)->help, "print this text and exit")
 
 extern const char *const daemon_log_levels[];
+extern const char *const daemon_pollings[];
 
 /* The device to serve, and how to talk about it. Everything is borrowed. */
 struct daemon_device {

@@ -36,6 +36,17 @@ static const char *daemon_state_name(const struct vhost_user_server *server)
     }
 }
 
+static json_t *daemon_queue_object(unsigned index, const struct server_queue_statistics *look)
+{
+    return json_pack("{s:i, s:b, s:b, s:I, s:I, s:I, s:I, s:s?, s:I, s:I, s:I, s:I, s:I}", "index", (int)index,
+                     "running", look->running, "broken", look->broken, "in_flight", (json_int_t)look->in_flight,
+                     "popped", (json_int_t)look->popped_total, "pushed", (json_int_t)look->pushed_total, "times_broken",
+                     (json_int_t)look->broken_total, "broken_reason", look->broken_reason, "sleeps",
+                     (json_int_t)look->sleeps_total, "looks", (json_int_t)look->looks_total, "looks_paid",
+                     (json_int_t)look->looks_paid_total, "looked_ns", (json_int_t)look->looked_ns, "sleep_price_ns",
+                     (json_int_t)look->sleep_price_ns);
+}
+
 /* The queues that a front end has ever used. */
 static json_t *daemon_queue_statistics(struct daemon *daemon)
 {
@@ -45,11 +56,7 @@ static json_t *daemon_queue_statistics(struct daemon *daemon)
         if (!daemon->server.server_queues[i].loop)
             continue;
         vhost_user_server_look(&daemon->server, i, &look);
-        json_array_append_new(list, json_pack("{s:i, s:b, s:b, s:I, s:I, s:I, s:I, s:s?}", "index", (int)i, "running",
-                                              look.running, "broken", look.broken, "in_flight",
-                                              (json_int_t)look.in_flight, "popped", (json_int_t)look.popped_total,
-                                              "pushed", (json_int_t)look.pushed_total, "times_broken",
-                                              (json_int_t)look.broken_total, "broken_reason", look.broken_reason));
+        json_array_append_new(list, daemon_queue_object(i, &look));
     }
     return list;
 }
@@ -73,12 +80,13 @@ static json_t *daemon_statistics(struct daemon *daemon, const json_t *command)
     const struct vhost_user_server *server = &daemon->server;
     (void)command;
     json_t *own = daemon->device->statistics(daemon->device->context);
-    return json_pack("{s:b, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "ok", 1, "device", daemon->device->name,
-                     "state", daemon_state_name(server), "front_ends", (json_int_t)server->connections_total,
-                     "front_ends_refused", (json_int_t)server->refused_total, "messages",
-                     (json_int_t)server->backend.messages_total, "messages_refused",
-                     (json_int_t)server->backend.refused_total, "last_refused", daemon_last_refused(server),
-                     daemon->device->name, own ? own : json_null(), "queues", daemon_queue_statistics(daemon));
+    return json_pack("{s:b, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "ok", 1, "device", daemon->device->name,
+                     "polling", daemon_pollings[daemon->options->polling], "state", daemon_state_name(server),
+                     "front_ends", (json_int_t)server->connections_total, "front_ends_refused",
+                     (json_int_t)server->refused_total, "messages", (json_int_t)server->backend.messages_total,
+                     "messages_refused", (json_int_t)server->backend.refused_total, "last_refused",
+                     daemon_last_refused(server), daemon->device->name, own ? own : json_null(), "queues",
+                     daemon_queue_statistics(daemon));
 }
 
 static json_t *daemon_resize(struct daemon *daemon, const json_t *command)

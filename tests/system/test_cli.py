@@ -56,7 +56,8 @@ class WrongUse(Case):
                 self.refused(2, [argument, 'give a'], 'blk', argument)
 
     def test_choices_that_are_none(self):
-        for argument in ('--engine=magic', '--direct=perhaps', '--block-size=1024', '--log-level=loud'):
+        for argument in ('--engine=magic', '--direct=perhaps', '--block-size=1024', '--log-level=loud',
+                         '--polling=sometimes'):
             with self.subTest(argument):
                 self.refused(2, [argument, 'choose one of'], 'blk', argument)
 
@@ -96,6 +97,22 @@ class WrongUse(Case):
         self.refused(2, ['--size-max', 'multiple of 512'], 'blk', '--socket-path=/x', '--blk-null=1M',
                      '--size-max=5000')
 
+    def test_lists_of_processors_that_are_none(self):
+        for text, words in (('x', 'give numbers'), ('1-', 'give numbers'), ('3-1', 'no range'), ('0,0', 'named twice'),
+                            ('0-5000', 'below 1024')):
+            with self.subTest(text):
+                self.refused(2, ['--cpu-affinity=' + text, words], 'rng', '--socket-path=/x', '--cpu-affinity=' + text)
+        self.refused(2, ['--cpu-affinity is empty'], 'rng', '--socket-path=/x', '--cpu-affinity=')
+
+    def test_processors_that_are_not_there_or_not_allowed(self):
+        self.refused(1, ['--cpu-affinity=1023', 'no processor 1023', 'this machine has'], 'rng', '--socket-path=/x',
+                     '--cpu-affinity=1023')
+        allowed = sorted(os.sched_getaffinity(0))
+        if len(allowed) > 1:
+            self.refused(1, [f'processor {allowed[1]}', 'not allowed'], 'rng', '--socket-path=/x',
+                         f'--cpu-affinity={allowed[1]}',
+                         preexec_fn=lambda: os.sched_setaffinity(0, allowed[:1]))
+
     def test_ctl_without_a_path_or_a_command_or_with_an_unknown_one(self):
         self.refused(2, ['PATH stats|resize|quit'], 'ctl')
         self.refused(2, ['PATH stats|resize|quit'], 'ctl', '/x')
@@ -115,7 +132,8 @@ class Answers(Case):
         self.assertIn('blk', self.told('--help'))
         for command, options in (('blk', ('blk-file', 'read-only', 'serial', 'queues', 'queue-depth', 'blk-null',
                                           'limit-iops', 'limit-bytes-per-s', 'socket-path', 'fd', 'control-path')),
-                                 ('rng', ('source', 'rate-bytes-per-s', 'socket-path', 'print-capabilities')),
+                                 ('rng', ('source', 'rate-bytes-per-s', 'socket-path', 'print-capabilities', 'polling',
+                                          'cpu-affinity')),
                                  ('ctl', ('json', 'shrink'))):
             text = self.told(command, '--help')
             for option in options:

@@ -6,17 +6,17 @@
 """
 import os
 import re
-import select
-import socket
-import struct
 import sys
 import time
 
 import tap
-from daemon import Case, Control, TIMEOUT_S, wait_for
+from daemon import Case, Control, wait_for
+from frontend import Guest
 
 PRIVATE_KIB_MAX = 1024
-WATCH_S = 5
+WATCH_S = 10
+# Enough for a queue to have learned how soon requests come.
+LOAD = 500
 
 SANITIZED = '--sanitized' in sys.argv
 
@@ -45,50 +45,6 @@ def sleeps(pid):
     return all_wait(pid) and all_wait(pid) and switches(pid) == before
 
 
-class Guest:
-    """The least of a front end and driver: one queue, one buffer of entropy, no protocol features."""
-    SET_OWNER, SET_FEATURES, SET_MEM_TABLE, SET_VRING_NUM, SET_VRING_ADDR = 3, 2, 5, 8, 9
-    SET_VRING_BASE, SET_VRING_KICK, SET_VRING_CALL, GET_FEATURES = 10, 12, 13, 1
-    BYTES, SIZE, FRONT_END = 1 << 16, 8, 0x7f0000000000
-    DESC, AVAIL, USED, BUFFER = 0, 0x1000, 0x2000, 0x3000
-
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.connect(path)
-        self.memory = os.memfd_create('guest')
-        self.kick, self.call = os.eventfd(0), os.eventfd(0)
-        os.ftruncate(self.memory, self.BYTES)
-
-    def say(self, request, payload=b'', handles=()):
-        header = struct.pack('=III', request, 1, len(payload))
-        socket.send_fds(self.socket, [header + payload], list(handles))
-
-    def start(self):
-        self.say(self.SET_OWNER)
-        self.say(self.SET_FEATURES, struct.pack('=Q', 1 << 32))
-        self.say(self.SET_MEM_TABLE, struct.pack('=II4Q', 1, 0, 0, self.BYTES, self.FRONT_END, 0), [self.memory])
-        self.say(self.SET_VRING_NUM, struct.pack('=II', 0, self.SIZE))
-        self.say(self.SET_VRING_BASE, struct.pack('=II', 0, 0))
-        self.say(self.SET_VRING_ADDR, struct.pack(
-            '=II4Q', 0, 0, *(self.FRONT_END + at for at in (self.DESC, self.USED, self.AVAIL)), 0))
-        self.say(self.SET_VRING_CALL, struct.pack('=Q', 0), [self.call])
-        self.say(self.SET_VRING_KICK, struct.pack('=Q', 0), [self.kick])
-
-    def ask(self):
-        """Offer one writable buffer of 16 bytes, and wait until it is filled."""
-        os.pwrite(self.memory, struct.pack('<QIHH', self.BUFFER, 16, 2, 0), self.DESC)
-        os.pwrite(self.memory, struct.pack('<HHH', 0, 1, 0), self.AVAIL)
-        os.eventfd_write(self.kick, 1)
-        if not select.select([self.call], [], [], TIMEOUT_S)[0]:
-            raise AssertionError('no answer from the device')
-        return os.pread(self.memory, 16, self.BUFFER)
-
-    def leave(self):
-        self.socket.close()
-        for handle in (self.memory, self.kick, self.call):
-            os.close(handle)
-
-
 class Idle(Case):
     """With no front end, and with one whose guest asks for nothing."""
 
@@ -97,35 +53,62 @@ class Idle(Case):
         if SANITIZED:
             self.skipTest('a sanitizer has memory and threads of its own')
 
-    def idle(self, name, *command, guest=False):
-        """A daemon that has done what there was to do."""
+    def idle(self, name, *command, asks=0, leaves=False):
+        """A daemon that has done what there was to do: a guest has asked so many times, and stays or leaves."""
         daemon = self.start_listening(*command, '--control-path', self.path(name + '-control'), socket_name=name)
-        if guest:
-            self.serve_guest(self.path(name))
+        if asks:
+            guest = Guest(self.path(name))
+            guest.start()
+            for _ in range(asks):
+                if command[0] == 'blk':
+                    guest.read_sector()
+                else:
+                    self.assertNotEqual(guest.entropy(), bytes(16))
+            if leaves:
+                guest.leave()
+            else:
+                self.addCleanup(guest.leave)
+        state = 'connected' if asks and not leaves else 'waiting'
         with Control(self.path(name + '-control')) as control:
-            self.assertTrue(control.ask(command='stats')['ok'])
+            wait_for(lambda: control.ask(command='stats')['state'] == state, 'guests to have come and gone')
         wait_for(lambda: sleeps(daemon.pid), 'the daemon to have started')
         return daemon
-
-    def serve_guest(self, path):
-        guest = Guest(path)
-        self.addCleanup(guest.leave)
-        guest.start()
-        self.assertNotEqual(guest.ask(), bytes(16))
 
     def test_idle_daemons_never_wake(self):
         daemons = {
             'rng': self.idle('rng', 'rng'),
             'rng with a rate limit': self.idle('slow', 'rng', '--rate-bytes-per-s=1000'),
-            'rng with a guest': self.idle('guest', 'rng', guest=True),
-            'rng with a guest and a rate limit': self.idle('both', 'rng', '--rate-bytes-per-s=1000', guest=True),
+            'rng with a guest': self.idle('guest', 'rng', asks=1),
+            'rng with a guest and a rate limit': self.idle('both', 'rng', '--rate-bytes-per-s=1000', asks=1),
+            'rng after a load': self.idle('load', 'rng', asks=LOAD),
+            'rng after a load, event-driven': self.idle('off', 'rng', '--polling=off', asks=LOAD),
+            'rng that always looks, and has no guest yet': self.idle('always', 'rng', '--polling=always'),
+            'rng that always looks, and has no guest any more': self.idle('left', 'rng', '--polling=always', asks=LOAD,
+                                                                          leaves=True),
             'disk': self.idle('disk', 'blk', '--blk-file', self.image()),
+            'disk after a load': self.idle('disk2', 'blk', '--blk-file', self.image('two'), asks=LOAD),
+            'disk after a load, event-driven': self.idle('disk3', 'blk', '--polling=off', '--blk-file',
+                                                         self.image('three'), asks=LOAD),
             'null disk': self.idle('null', 'blk', '--blk-null=1M'),
+            'null disk after a load': self.idle('null2', 'blk', '--blk-null=1M', asks=LOAD),
         }
         before = {name: switches(daemon.pid) for name, daemon in daemons.items()}
         time.sleep(WATCH_S)
         after = {name: switches(daemon.pid) for name, daemon in daemons.items()}
         self.assertEqual(after, before)
+
+    def test_a_queue_that_always_looks_does_not_sleep(self):
+        daemon = self.start_listening('rng', '--polling=always', '--control-path', self.path('control'))
+        guest = Guest(self.path('socket'))
+        self.addCleanup(guest.leave)
+        guest.start()
+        guest.entropy()
+        with Control(self.path('control')) as control:
+            first = control.ask(command='stats')['queues'][0]
+            wait_for(lambda: control.ask(command='stats')['queues'][0]['looks'] > first['looks'] + 100, 'looks')
+            self.assertEqual(control.ask(command='stats')['queues'][0]['sleeps'], first['sleeps'])
+        guest.entropy()
+        self.assertIsNone(daemon.poll())
 
     def has_little_memory(self, *command, **options):
         daemon = self.idle(f'daemon-{len(os.listdir(self.folder))}', *command, **options)
@@ -139,7 +122,7 @@ class Idle(Case):
         self.has_little_memory('rng')
 
     def test_an_rng_with_a_guest_has_less_than_a_mebibyte_of_its_own(self):
-        self.has_little_memory('rng', guest=True)
+        self.has_little_memory('rng', asks=1)
 
     def test_an_idle_disk_has_less_than_a_mebibyte_of_its_own_however_many_queues_it_has(self):
         for engine in 'auto', 'plain':

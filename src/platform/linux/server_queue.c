@@ -191,6 +191,7 @@ static unsigned server_queue_serve(struct server_queue *queue, enum server_queue
 {
     struct virtqueue *ring = server_queue_ring(queue);
     unsigned left = SERVER_QUEUE_BURST, events = 0;
+    unsigned piece = queue->port->piece > 0 ? queue->port->piece : SERVE_PIECE;
     bool ran = false;
     bool attends = server_queue_look_ns(queue) > 0;
     ring->attended = attends;
@@ -202,7 +203,7 @@ static unsigned server_queue_serve(struct server_queue *queue, enum server_queue
         }
         ran = true;
         uint64_t before = ring->popped_total;
-        unsigned burst = attends ? u32_min(SERVE_PIECE, left) : left;
+        unsigned burst = attends ? u32_min(piece, left) : left;
         unsigned now = next == SERVER_QUEUE_WAKE ? virtio_device_wake(queue->device, queue->index, burst)
                                                  : virtio_device_run(queue->device, queue->index, burst);
         if (now & VIRTIO_EVENT_NOTIFY)

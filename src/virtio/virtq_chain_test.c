@@ -19,9 +19,9 @@
         .address = RIG_DATA + (at), .length = (bytes), .writable = true                                                \
     }
 
-static struct virtq_chain *chain_of(const struct fake_piece *pieces, unsigned count)
+static struct virtq_chain *chain_of(void **state, const struct fake_piece *pieces, unsigned count)
 {
-    rig_build(&(struct rig_options){.size = 64});
+    rig_build(&(struct rig_options){.packed = rig_for_packed(state), .size = 64});
     rig_offer(pieces, count);
     return rig_pop();
 }
@@ -41,9 +41,8 @@ static uint32_t used_length(struct virtq_chain *chain)
 
 static void reading_goes_over_the_borders_of_pieces(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {R(0, 3), R(0x100, 1), R(0x200, 4)};
-    struct virtq_chain *chain = chain_of(pieces, 3);
+    struct virtq_chain *chain = chain_of(state, pieces, 3);
     fill(0, "abc");
     fill(0x100, "d");
     fill(0x200, "efgh");
@@ -59,9 +58,8 @@ static void reading_goes_over_the_borders_of_pieces(void **state)
 
 static void writing_goes_over_the_borders_of_pieces_and_is_counted(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {R(0, 3), W(0x100, 1), W(0x200, 4)};
-    struct virtq_chain *chain = chain_of(pieces, 3);
+    struct virtq_chain *chain = chain_of(state, pieces, 3);
     assert_int_equal(virtq_chain_write(chain, "xy", 2), 2);
     assert_int_equal(chain->writable_bytes, 3);
     assert_int_equal(virtq_chain_write(chain, "z12345", 6), 3);
@@ -74,9 +72,8 @@ static void writing_goes_over_the_borders_of_pieces_and_is_counted(void **state)
 
 static void a_chain_without_bytes_reads_and_writes_nothing(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {R(0, 0), W(0, 0)};
-    struct virtq_chain *chain = chain_of(pieces, 2);
+    struct virtq_chain *chain = chain_of(state, pieces, 2);
     const struct guest_iovec *iov;
     char byte;
     assert_int_equal(chain->readable_count + chain->writable_count, 0);
@@ -90,9 +87,8 @@ static void a_chain_without_bytes_reads_and_writes_nothing(void **state)
 
 static void descriptors_without_bytes_are_skipped_and_keep_their_side(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {R(0, 0), R(0, 5), R(9, 0), W(0x100, 0), W(0x100, 6), W(0x200, 0)};
-    struct virtq_chain *chain = chain_of(pieces, 6);
+    struct virtq_chain *chain = chain_of(state, pieces, 6);
     assert_int_equal(chain->readable_count, 1);
     assert_int_equal(chain->writable_count, 1);
     assert_int_equal(chain->readable_bytes, 5);
@@ -101,9 +97,8 @@ static void descriptors_without_bytes_are_skipped_and_keep_their_side(void **sta
 
 static void a_tail_stays_out_of_the_cursors_way(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {W(0, 4), W(0x100, 4)};
-    struct virtq_chain *chain = chain_of(pieces, 2);
+    struct virtq_chain *chain = chain_of(state, pieces, 2);
     assert_int_equal(virtq_chain_keep_tail(chain, 2), 0);
     assert_int_equal(chain->writable_bytes, 6);
     assert_int_equal(virtq_chain_write(chain, "abcdefgh", 8), 6);
@@ -115,9 +110,8 @@ static void a_tail_stays_out_of_the_cursors_way(void **state)
 
 static void a_tail_may_lie_in_several_pieces(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {W(0, 4), W(0x100, 1), W(0x200, 1), W(0x300, 2)};
-    struct virtq_chain *chain = chain_of(pieces, 4);
+    struct virtq_chain *chain = chain_of(state, pieces, 4);
     const struct guest_iovec *iov;
     assert_int_equal(virtq_chain_keep_tail(chain, 5), 0);
     assert_int_equal(chain->writable_bytes, 3);
@@ -132,9 +126,8 @@ static void a_tail_may_lie_in_several_pieces(void **state)
 
 static void a_tail_may_be_the_whole_part(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {R(0, 16), W(0x100, 1)};
-    struct virtq_chain *chain = chain_of(pieces, 2);
+    struct virtq_chain *chain = chain_of(state, pieces, 2);
     const struct guest_iovec *iov;
     assert_int_equal(virtq_chain_keep_tail(chain, 1), 0);
     assert_int_equal(virtq_chain_writable_iov(chain, &iov), 0);
@@ -145,18 +138,16 @@ static void a_tail_may_be_the_whole_part(void **state)
 
 static void a_tail_longer_than_the_part_is_the_guests_fault(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {R(0, 16), W(0x100, 3)};
-    struct virtq_chain *chain = chain_of(pieces, 2);
+    struct virtq_chain *chain = chain_of(state, pieces, 2);
     assert_int_equal(virtq_chain_keep_tail(chain, 4), -EPROTO);
     assert_int_equal(chain->writable_bytes, 3);
 }
 
 static void pieces_are_given_in_place_from_the_cursor_on(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {R(0, 20), R(0x100, 7), W(0x200, 10), W(0x300, 10), W(0x400, 5)};
-    struct virtq_chain *chain = chain_of(pieces, 5);
+    struct virtq_chain *chain = chain_of(state, pieces, 5);
     char header[16];
     const struct guest_iovec *iov;
     assert_int_equal(virtq_chain_read(chain, header, 16), 16);
@@ -187,9 +178,8 @@ static void pieces_are_given_in_place_from_the_cursor_on(void **state)
 
 static void a_piece_that_is_cut_at_both_ends_keeps_its_tail(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {W(0, 100)};
-    struct virtq_chain *chain = chain_of(pieces, 1);
+    struct virtq_chain *chain = chain_of(state, pieces, 1);
     const struct guest_iovec *iov;
     assert_int_equal(virtq_chain_keep_tail(chain, 1), 0);
     assert_int_equal(virtq_chain_write(chain, "0123456789", 10), 10);
@@ -203,8 +193,7 @@ static void a_piece_that_is_cut_at_both_ends_keeps_its_tail(void **state)
 
 static void nothing_of_a_request_is_left_for_the_next_one_in_its_place(void **state)
 {
-    (void)state;
-    rig_build(&(struct rig_options){.size = 8, .slots = 1});
+    rig_build(&(struct rig_options){.packed = rig_for_packed(state), .size = 8, .slots = 1});
     const struct fake_piece pieces[] = {R(0, 20), R(0x100, 7), W(0x200, 10), W(0x300, 5)};
     struct virtq_chain *first = NULL;
     for (unsigned round = 0; round < 3; round++) {
@@ -239,9 +228,8 @@ static void nothing_of_a_request_is_left_for_the_next_one_in_its_place(void **st
 
 static void a_buffer_over_two_regions_is_two_pieces(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {{.address = RIG_HIGH_BASE - 5, .length = 12, .writable = true}};
-    struct virtq_chain *chain = chain_of(pieces, 1);
+    struct virtq_chain *chain = chain_of(state, pieces, 1);
     assert_int_equal(chain->writable_count, 2);
     assert_int_equal(chain->writable_bytes, 12);
     assert_int_equal(virtq_chain_write(chain, "twelve bytes", 12), 12);
@@ -252,11 +240,10 @@ static void a_buffer_over_two_regions_is_two_pieces(void **state)
 
 static void many_buffers_over_two_regions_outgrow_the_short_run(void **state)
 {
-    (void)state;
     struct fake_piece pieces[40];
     for (unsigned i = 0; i < 40; i++)
         pieces[i] = (struct fake_piece){.address = RIG_HIGH_BASE - 1, .length = 2, .writable = i >= 20};
-    struct virtq_chain *chain = chain_of(pieces, 40);
+    struct virtq_chain *chain = chain_of(state, pieces, 40);
     assert_int_equal(chain->readable_count, 40);
     assert_int_equal(chain->writable_count, 40);
     for (unsigned i = 0; i < 80; i++)
@@ -274,9 +261,9 @@ static unsigned marked_pages(void)
     return bits;
 }
 
-static struct virtq_chain *logged_chain(const struct fake_piece *pieces, unsigned count)
+static struct virtq_chain *logged_chain(void **state, const struct fake_piece *pieces, unsigned count)
 {
-    rig_build(&(struct rig_options){.size = 16, .log = true});
+    rig_build(&(struct rig_options){.packed = rig_for_packed(state), .size = 16, .log = true});
     rig_offer(pieces, count);
     struct virtq_chain *chain = rig_pop();
     rig_clear_log();
@@ -285,9 +272,8 @@ static struct virtq_chain *logged_chain(const struct fake_piece *pieces, unsigne
 
 static void only_what_was_written_is_marked_and_only_when_it_comes_back(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {R(0, 16), W(0x1000, 0x1000), W(0x2000, 0x2000), W(0x4000, 1)};
-    struct virtq_chain *chain = logged_chain(pieces, 4);
+    struct virtq_chain *chain = logged_chain(state, pieces, 4);
     static const uint8_t data[0x1001] = {1};
     assert_int_equal(virtq_chain_keep_tail(chain, 1), 0);
     assert_int_equal(virtq_chain_write(chain, data, sizeof(data)), sizeof(data));
@@ -300,9 +286,8 @@ static void only_what_was_written_is_marked_and_only_when_it_comes_back(void **s
 
 static void a_status_alone_marks_no_data(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {R(0, 16), W(0x1000, 0x1000), W(0x3000, 1)};
-    struct virtq_chain *chain = logged_chain(pieces, 3);
+    struct virtq_chain *chain = logged_chain(state, pieces, 3);
     assert_int_equal(virtq_chain_keep_tail(chain, 1), 0);
     virtq_chain_write_tail(chain, "s");
     virtqueue_push(&rig.queue, &chain, 1);
@@ -311,9 +296,8 @@ static void a_status_alone_marks_no_data(void **state)
 
 static void what_a_port_had_in_place_counts_as_written(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {R(0, 16), W(0x1000, 0x2000), W(0x5000, 1)};
-    struct virtq_chain *chain = logged_chain(pieces, 3);
+    struct virtq_chain *chain = logged_chain(state, pieces, 3);
     const struct guest_iovec *iov;
     assert_int_equal(virtq_chain_keep_tail(chain, 1), 0);
     assert_int_equal(virtq_chain_writable_iov(chain, &iov), 1);
@@ -323,9 +307,8 @@ static void what_a_port_had_in_place_counts_as_written(void **state)
 
 static void pieces_that_were_cut_are_marked_whole(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {W(0, 0x2001)};
-    struct virtq_chain *chain = logged_chain(pieces, 1);
+    struct virtq_chain *chain = logged_chain(state, pieces, 1);
     static const uint8_t data[0x1000] = {1};
     const struct guest_iovec *iov;
     assert_int_equal(virtq_chain_keep_tail(chain, 1), 0);
@@ -339,9 +322,8 @@ static void pieces_that_were_cut_are_marked_whole(void **state)
 
 static void a_tail_in_several_pieces_marks_no_page_between_them(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {W(0xffe, 2), W(0x4000, 3)};
-    struct virtq_chain *chain = logged_chain(pieces, 2);
+    struct virtq_chain *chain = logged_chain(state, pieces, 2);
     assert_int_equal(virtq_chain_keep_tail(chain, 4), 0);
     virtq_chain_write_tail(chain, "tail");
     virtqueue_push(&rig.queue, &chain, 1);
@@ -350,8 +332,7 @@ static void a_tail_in_several_pieces_marks_no_page_between_them(void **state)
 
 static void pieces_of_a_request_that_is_gone_are_not_marked(void **state)
 {
-    (void)state;
-    rig_build(&(struct rig_options){.size = 16, .slots = 1, .log = true});
+    rig_build(&(struct rig_options){.packed = rig_for_packed(state), .size = 16, .slots = 1, .log = true});
     const struct fake_piece longer[] = {W(0, 1), W(0x1000, 1), W(0x2000, 1), W(0x3000, 1)};
     rig_offer(longer, 4);
     (void)rig_push(rig_pop());
@@ -366,9 +347,8 @@ static void pieces_of_a_request_that_is_gone_are_not_marked(void **state)
 
 static void readable_parts_and_requests_put_back_are_not_marked(void **state)
 {
-    (void)state;
     const struct fake_piece pieces[] = {R(0, 0x1000), W(0x1000, 0x1000)};
-    struct virtq_chain *chain = logged_chain(pieces, 2);
+    struct virtq_chain *chain = logged_chain(state, pieces, 2);
     const struct guest_iovec *iov;
     assert_int_equal(virtq_chain_writable_iov(chain, &iov), 1);
     virtqueue_unpop(&rig.queue, &chain, 1);
@@ -387,31 +367,31 @@ static int teardown(void **state)
     return 0;
 }
 
-#define TEST(name) cmocka_unit_test_teardown(name, teardown)
+#define BOTH(name) RIG_BOTH_LAYOUTS(name, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(reading_goes_over_the_borders_of_pieces),
-        TEST(writing_goes_over_the_borders_of_pieces_and_is_counted),
-        TEST(a_chain_without_bytes_reads_and_writes_nothing),
-        TEST(descriptors_without_bytes_are_skipped_and_keep_their_side),
-        TEST(a_tail_stays_out_of_the_cursors_way),
-        TEST(a_tail_may_lie_in_several_pieces),
-        TEST(a_tail_may_be_the_whole_part),
-        TEST(a_tail_longer_than_the_part_is_the_guests_fault),
-        TEST(pieces_are_given_in_place_from_the_cursor_on),
-        TEST(a_piece_that_is_cut_at_both_ends_keeps_its_tail),
-        TEST(nothing_of_a_request_is_left_for_the_next_one_in_its_place),
-        TEST(a_buffer_over_two_regions_is_two_pieces),
-        TEST(many_buffers_over_two_regions_outgrow_the_short_run),
-        TEST(only_what_was_written_is_marked_and_only_when_it_comes_back),
-        TEST(a_status_alone_marks_no_data),
-        TEST(what_a_port_had_in_place_counts_as_written),
-        TEST(pieces_that_were_cut_are_marked_whole),
-        TEST(a_tail_in_several_pieces_marks_no_page_between_them),
-        TEST(pieces_of_a_request_that_is_gone_are_not_marked),
-        TEST(readable_parts_and_requests_put_back_are_not_marked),
+        BOTH(reading_goes_over_the_borders_of_pieces),
+        BOTH(writing_goes_over_the_borders_of_pieces_and_is_counted),
+        BOTH(a_chain_without_bytes_reads_and_writes_nothing),
+        BOTH(descriptors_without_bytes_are_skipped_and_keep_their_side),
+        BOTH(a_tail_stays_out_of_the_cursors_way),
+        BOTH(a_tail_may_lie_in_several_pieces),
+        BOTH(a_tail_may_be_the_whole_part),
+        BOTH(a_tail_longer_than_the_part_is_the_guests_fault),
+        BOTH(pieces_are_given_in_place_from_the_cursor_on),
+        BOTH(a_piece_that_is_cut_at_both_ends_keeps_its_tail),
+        BOTH(nothing_of_a_request_is_left_for_the_next_one_in_its_place),
+        BOTH(a_buffer_over_two_regions_is_two_pieces),
+        BOTH(many_buffers_over_two_regions_outgrow_the_short_run),
+        BOTH(only_what_was_written_is_marked_and_only_when_it_comes_back),
+        BOTH(a_status_alone_marks_no_data),
+        BOTH(what_a_port_had_in_place_counts_as_written),
+        BOTH(pieces_that_were_cut_are_marked_whole),
+        BOTH(a_tail_in_several_pieces_marks_no_page_between_them),
+        BOTH(pieces_of_a_request_that_is_gone_are_not_marked),
+        BOTH(readable_parts_and_requests_put_back_are_not_marked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

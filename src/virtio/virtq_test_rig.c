@@ -40,6 +40,21 @@ static void move_ring(uint16_t base)
     rig.driver.used->index = cpu_to_le16(base);
 }
 
+/* Used descriptors of this lap before @base, and of the one before from there on (2.8.1). */
+static void move_packed_ring(uint16_t base, bool wrap)
+{
+    uint16_t avail = wrap ? VRING_PACKED_DESC_F_AVAIL : VRING_PACKED_DESC_F_USED;
+    uint16_t used = wrap ? VRING_PACKED_DESC_F_AVAIL | VRING_PACKED_DESC_F_USED : 0;
+    rig.driver.next_avail = base;
+    rig.driver.next_used = base;
+    rig.driver.avail_mark = avail;
+    rig.driver.used_mark = used;
+    for (uint32_t i = 0; i < rig.driver.size; i++) {
+        uint16_t flags = i < base ? used : used ^ (VRING_PACKED_DESC_F_AVAIL | VRING_PACKED_DESC_F_USED);
+        rig.driver.ring[i].flags = cpu_to_le16(flags);
+    }
+}
+
 static uint64_t rig_features(const struct rig_options *options)
 {
     uint64_t features = VIRTIO_F_VERSION_1;
@@ -61,7 +76,9 @@ void rig_build(const struct rig_options *options)
     build_memory();
     uint64_t features = rig_features(options);
     fake_driver_init(&rig.driver, &rig.low, RIG_RING, size, features);
-    if (!options->packed)
+    if (options->packed)
+        move_packed_ring(options->base, !options->odd_lap);
+    else
         move_ring(options->base);
 
     const struct virtq_arena_shape shape = {
@@ -75,8 +92,9 @@ void rig_build(const struct rig_options *options)
     virtqueue_init(&rig.queue, &rig.arena);
 
     rig.config = fake_driver_config(&rig.driver, features);
-    if (!options->packed)
-        rig.config.base = options->base;
+    rig.config.base = options->base;
+    if (options->packed)
+        rig.config.base = VIRTQ_BASE_PACKED(options->base, !options->odd_lap) * 0x10001u;
     if (options->log) {
         rig.log = (struct dirty_log){.bits = rig.log_bits, .size_bytes = RIG_LOG_BYTES};
         rig.config.used_log = true;
@@ -130,6 +148,45 @@ bool rig_push(struct virtq_chain *chain)
 {
     virtqueue_push(&rig.queue, &chain, 1);
     return virtqueue_publish(&rig.queue);
+}
+
+void rig_take_used(unsigned count)
+{
+    uint32_t head, length;
+    for (unsigned i = 0; i < count; i++)
+        assert_true(fake_driver_get(&rig.driver, &head, &length));
+    assert_false(fake_driver_get(&rig.driver, &head, &length));
+}
+
+uint32_t rig_base(uint32_t places)
+{
+    if (!rig.driver.packed)
+        return places;
+    bool wrap = places / rig.driver.size % 2 == 0;
+    return VIRTQ_BASE_PACKED(places % rig.driver.size, wrap) * 0x10001u;
+}
+
+void rig_move_ring(uint64_t address)
+{
+    uint64_t bytes = fake_driver_ring_bytes(rig.driver.size);
+    uint64_t old = rig.config.desc_address;
+    memcpy(rig_byte(address), rig_byte(old), bytes);
+    memset(rig_byte(old), 0xff, bytes);
+    rig.config.desc_address = address;
+    rig.config.avail_address += address - old;
+    rig.config.used_address += address - old;
+    void *desc = rig_byte(rig.config.desc_address);
+    void *avail = rig_byte(rig.config.avail_address);
+    void *used = rig_byte(rig.config.used_address);
+    if (rig.driver.packed) {
+        rig.driver.ring = desc;
+        rig.driver.driver_event = avail;
+        rig.driver.device_event = used;
+    } else {
+        rig.driver.desc = desc;
+        rig.driver.avail = avail;
+        rig.driver.used = used;
+    }
 }
 
 bool rig_marked(uint64_t address)

@@ -22,8 +22,9 @@
 struct rig_options {
     uint32_t size;  /* 0: 16 */
     uint16_t slots; /* 0: as many as the ring has, at most VIRTQ_SLOTS_MAX */
-    uint16_t base;  /* split: where to start; the ring's indices are moved there too */
+    uint16_t base;  /* where to start, and the ring is as if it had been used so far; packed: a position */
     bool packed;
+    bool odd_lap; /* packed: a lap whose wrap counter is 0 */
     bool in_order;
     bool event_idx;
     bool no_indirect;
@@ -70,8 +71,30 @@ struct virtq_chain *rig_pop(void);
 /* Push and publish one chain. */
 bool rig_push(struct virtq_chain *chain);
 
+/* The driver gets exactly @count requests back now. */
+void rig_take_used(unsigned count);
+
+/* What virtqueue_base says of a ring that began at 0, after @places of the available ring (packed: descriptors). */
+uint32_t rig_base(uint32_t places);
+
+/* The ring, as it is, goes on at @address; config and driver say so. What was there before is all ones. */
+void rig_move_ring(uint64_t address);
+
 /* Is the page of guest address @address marked? Forgets nothing. */
 bool rig_marked(uint64_t address);
 void rig_clear_log(void);
+
+/* In a table of tests: @test for each layout. rig_for_packed tells it which one it is. */
+#define RIG_BOTH_LAYOUTS(test, teardown)                                                                               \
+    RIG_LAYOUT(test, "_split", teardown, NULL), RIG_LAYOUT(test, "_packed", teardown, &rig)
+#define RIG_LAYOUT(test, suffix, teardown, layout)                                                                     \
+    {                                                                                                                  \
+        .name = #test suffix, .test_func = (test), .teardown_func = (teardown), .initial_state = (layout)              \
+    }
+
+static inline bool rig_for_packed(void **state)
+{
+    return *state != NULL;
+}
 
 #endif

@@ -70,18 +70,23 @@ static int settle_batch(struct virtqueue *queue)
 
     bool shown = false;
     if (used != old_used || wrap != old_wrap) {
+        /* After a batch was shown the free heads are made equal first: the ring may have gone on since. */
+        bool cleared = load16(&record->free_head) == load16(&record->old_free_head);
         uint16_t flags = shared_load_le16(&queue->ring[index_mask(old_used, queue->config.size)].flags);
-        shown = (flags & PACKED_MARKS) != (old_wrap ? VRING_PACKED_DESC_F_AVAIL : VRING_PACKED_DESC_F_USED);
+        shown = cleared || (flags & PACKED_MARKS) != (old_wrap ? VRING_PACKED_DESC_F_AVAIL : VRING_PACKED_DESC_F_USED);
     }
     if (shown) {
         record->old_free_head = load16(&record->free_head);
+        compiler_barrier();
         record->old_used_index = used;
         record->old_used_wrap_counter = wrap;
     } else {
-        record->free_head = load16(&record->old_free_head);
         record->used_index = used = old_used;
         record->used_wrap_counter = wrap = old_wrap;
+        compiler_barrier();
+        record->free_head = load16(&record->old_free_head);
     }
+    compiler_barrier();
     queue->next_used = used;
     queue->used_mark = wrap ? PACKED_MARKS : 0;
     return 0;
@@ -241,6 +246,7 @@ void virtq_inflight_packed_show_end(struct virtqueue *queue, uint32_t count)
     }
     compiler_barrier();
     record->old_free_head = load16(&record->free_head);
+    compiler_barrier();
     record->old_used_index = queue->next_used;
     record->old_used_wrap_counter = queue->used_mark != 0;
     compiler_barrier();

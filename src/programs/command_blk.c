@@ -28,12 +28,6 @@
 
 #define BLK_SIZE_MAX_MIN 4096 /* a page: drivers cannot split further */
 
-/*
- * What goes to the kernel at a time while a queue looks on. One call for 16 requests costs each of them a sixteenth of
- * a microsecond or so, and leaves enough of 32 in flight for the driver to go on with meanwhile.
- */
-#define BLK_PIECE 16
-
 /* The last I/O of a daemon that was killed is done by then, on a disk that works. */
 #define BLK_LOCK_WAIT_MS 1000
 
@@ -226,7 +220,6 @@ static int blk_serve(struct blk_command *command)
                 .handle = blk_handle,
                 .ready = blk_ready,
                 .rest = blk_rest,
-                .piece = command->path ? BLK_PIECE : 0,
                 .context = command,
             },
         .own_threads = true,

@@ -40,10 +40,11 @@
 /* Looks between two looks at the clock, and at what other threads want: about a microsecond. */
 #define LOOKS_PER_PIECE 32u
 /*
- * While it looks on, what a driver offered is served and shown in pieces as small as this: it refills while the rest is
- * served, and neither side goes to sleep.
+ * While it looks on, what a driver offered is served and shown in pieces of this: the driver refills while the rest is
+ * served, and neither side goes to sleep. Each piece costs a turn of the model, and of a disk a system call; smaller ones
+ * bring more of that, larger ones leave the driver of a usual depth of 32 nothing to do meanwhile.
  */
-#define SERVE_PIECE 4u
+#define SERVE_PIECE 16u
 /* Always looking: how long before the loop gets its turn, which costs a system call. */
 #define POLL_TURN_NS 50000u
 /* The same where something may come that only a handle tells of. */
@@ -191,7 +192,6 @@ static unsigned server_queue_serve(struct server_queue *queue, enum server_queue
 {
     struct virtqueue *ring = server_queue_ring(queue);
     unsigned left = SERVER_QUEUE_BURST, events = 0;
-    unsigned piece = queue->port->piece > 0 ? queue->port->piece : SERVE_PIECE;
     bool ran = false;
     bool attends = server_queue_look_ns(queue) > 0;
     ring->attended = attends;
@@ -203,7 +203,7 @@ static unsigned server_queue_serve(struct server_queue *queue, enum server_queue
         }
         ran = true;
         uint64_t before = ring->popped_total;
-        unsigned burst = attends ? u32_min(piece, left) : left;
+        unsigned burst = attends ? u32_min(SERVE_PIECE, left) : left;
         unsigned now = next == SERVER_QUEUE_WAKE ? virtio_device_wake(queue->device, queue->index, burst)
                                                  : virtio_device_run(queue->device, queue->index, burst);
         if (now & VIRTIO_EVENT_NOTIFY)

@@ -40,11 +40,6 @@ struct server_queue_port {
      * instead of sleeping. NULL: nothing need be done.
      */
     bool (*rest)(void *context, unsigned index);
-    /*
-     * Requests served, and shown, at a time while the queue looks on: more where each time costs the port a system
-     * call. 0: SERVE_PIECE.
-     */
-    unsigned piece;
     void *context; /* borrowed */
 };
 

@@ -10,7 +10,8 @@
 static int all_sevens(struct entropy_source *source, void *buffer, size_t size)
 {
     struct fixture *fixture = container_of(source, struct fixture, source);
-    if (atomic_load(&fixture->dry)) {
+    fixture->found_dry = atomic_load(&fixture->dry);
+    if (fixture->found_dry) {
         atomic_fetch_add(&fixture->asked, 1);
         return -EAGAIN;
     }
@@ -26,12 +27,12 @@ static uint64_t source_now_ns(struct entropy_source *source)
 
 static const struct entropy_source_class source_class = {.read = all_sevens, .now_ns = source_now_ns};
 
-/* A handle only while the source is dry, as files of entropy have it. */
+/* A handle only while the source has been found dry, as files of entropy have it. */
 static int source_handle(void *context, unsigned index)
 {
     const struct fixture *fixture = context;
     assert_int_equal(index, 0);
-    return atomic_load(&fixture->dry) ? atomic_load(&fixture->handle) : -1;
+    return fixture->found_dry ? atomic_load(&fixture->handle) : -1;
 }
 
 static unsigned open_handles(void)

@@ -31,6 +31,7 @@
 struct fixture {
     struct entropy_source source;
     atomic_bool dry;   /* the source has nothing */
+    bool found_dry;    /* by the queue's thread, when it asked last */
     atomic_bool real;  /* and its clock is the real one */
     atomic_uint asked; /* while it was dry */
     atomic_int handle; /* what tells that it has something again */

@@ -149,10 +149,12 @@ class Verdicts(unittest.TestCase):
                 results = results_with('null', self.POLLS, [row('backplane --polling=always', 'ours', iops)], ceilings)
                 self.assertEqual(self.verdict(verdicts.null_polled, results), expected)
 
-    def test_polled_is_judged_by_the_ceiling_of_its_own_ring(self):
+    def test_polled_is_judged_by_the_higher_ceiling_of_the_two_rings(self):
         rows = [row('backplane --polling=always, packed', 'ours', 4e6, ring='packed')]
-        results = results_with('null', self.POLLS, rows, {'split': {'iops': 4e6}, 'packed': {'iops': 9e6}})
-        self.assertEqual(self.verdict(verdicts.null_polled, results), verdicts.NOT_REACHED)
+        for split, packed, expected in ((4e6, 9e6, verdicts.NOT_REACHED), (9e6, 4e6, verdicts.NOT_REACHED),
+                                        (4.4e6, 2e6, verdicts.REACHED)):
+            results = results_with('null', self.POLLS, rows, {'split': {'iops': split}, 'packed': {'iops': packed}})
+            self.assertEqual(self.verdict(verdicts.null_polled, results), expected)
 
     def test_depth_one_is_the_default_mode_against_the_fastest_peer(self):
         rows = [row('backplane', 'ours', 60), row('backplane --polling=always', 'ours', 600), row('slow', 'peer', 10),

@@ -23,8 +23,7 @@
 #include <errno.h>
 
 #include "virtio/virtq_inflight.h"
-
-#define PACKED_MARKS (VRING_PACKED_DESC_F_AVAIL | VRING_PACKED_DESC_F_USED)
+#include "virtio/virtq_packed.h"
 
 static struct virtq_record_packed *record_of(const struct virtqueue *queue)
 {

@@ -104,14 +104,16 @@ void guest_memory_release_cold(const struct guest_memory *memory, const struct g
 /* The host address of a range that lies in one of the hot regions, else NULL; also for @length 0. */
 static inline void *guest_memory_linear_hot(const struct guest_memory *memory, uint64_t address, uint64_t length)
 {
-    for (unsigned i = 0; i < ARRAY_SIZE(memory->hot); i++) {
-        const struct guest_hot_region *region = &memory->hot[i];
-        uint64_t offset = address - region->guest_base; /* wraps to a large number below the region */
-        /* A length of 0 wraps too, and is refused with the ones that are too long. */
-        if (offset < region->size && length - 1 < region->size - offset)
-            return region->host + index_mask(offset, region->size);
+    const struct guest_hot_region *region = &memory->hot[0];
+    uint64_t offset = address - region->guest_base; /* wraps to a large number below the region */
+    /* A length of 0 wraps too, and is refused with the ones that are too long. */
+    if (__builtin_expect(offset >= region->size || length - 1 >= region->size - offset, false)) {
+        region = &memory->hot[1];
+        offset = address - region->guest_base;
+        if (offset >= region->size || length - 1 >= region->size - offset)
+            return NULL;
     }
-    return NULL;
+    return region->host + index_mask(offset, region->size);
 }
 
 /*

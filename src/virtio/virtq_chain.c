@@ -153,13 +153,6 @@ unsigned virtq_chain_writable_iov_cold(struct virtq_chain *chain, const struct g
     return give_pieces(chain, chain->write_piece, chain->write_offset, end, tail ? chain->tail_offset : 0, ret_iov);
 }
 
-void virtq_chain_wrote(struct virtq_chain *chain, uint32_t bytes)
-{
-    ASSERT(chain->writable_given || bytes == 0);
-    ASSERT(bytes <= UINT32_MAX - chain->written);
-    chain->written += bytes;
-}
-
 static void restore_pieces(struct virtq_chain *chain)
 {
     while (chain->trim_count > 0) {

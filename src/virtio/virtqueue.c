@@ -272,15 +272,6 @@ bool virtqueue_publish(struct virtqueue *queue)
     return notify;
 }
 
-struct virtq_chain *virtqueue_chain(struct virtqueue *queue, uint32_t token)
-{
-    uint16_t slot = (uint16_t)token;
-    if (slot >= queue->arena->shape.slots)
-        return NULL;
-    struct virtq_chain *chain = &queue->arena->chains[slot];
-    return chain->out && chain->token == token ? chain : NULL;
-}
-
 bool virtqueue_kicks_on(struct virtqueue *queue)
 {
     return queue->ring_mapped && queue->layout->kicks_on(queue);

@@ -155,7 +155,12 @@ static inline unsigned virtq_chain_writable_iov(struct virtq_chain *chain, const
 }
 
 /* A port filled @bytes of what virtq_chain_writable_iov gave: count them as written. */
-void virtq_chain_wrote(struct virtq_chain *chain, uint32_t bytes);
+static inline void virtq_chain_wrote(struct virtq_chain *chain, uint32_t bytes)
+{
+    ASSERT(chain->writable_given || bytes == 0);
+    ASSERT(bytes <= UINT32_MAX - chain->written);
+    chain->written += bytes;
+}
 
 enum virtqueue_state {
     VIRTQUEUE_STOPPED,  /* no chain out, none will be */
@@ -325,7 +330,14 @@ void virtqueue_push(struct virtqueue *queue, struct virtq_chain **chains, unsign
 bool virtqueue_publish(struct virtqueue *queue);
 
 /* The chain of @token, or NULL when that request belongs to an earlier life or is back already. */
-struct virtq_chain *virtqueue_chain(struct virtqueue *queue, uint32_t token);
+static inline struct virtq_chain *virtqueue_chain(struct virtqueue *queue, uint32_t token)
+{
+    uint16_t slot = (uint16_t)token;
+    if (slot >= queue->arena->shape.slots)
+        return NULL;
+    struct virtq_chain *chain = &queue->arena->chains[slot];
+    return chain->out && chain->token == token ? chain : NULL;
+}
 
 /*
  * Ask the driver to kick, or ask it not to (a hint: 2.7.10). Turning it on returns true when requests came that no pop

@@ -41,8 +41,8 @@
 #define LOOKS_PER_PIECE 32u
 /*
  * While it looks on, what a driver offered is served and shown in pieces of this: the driver refills while the rest is
- * served, and neither side goes to sleep. Each piece costs a turn of the model, and of a disk a system call; smaller ones
- * bring more of that, larger ones leave the driver of a usual depth of 32 nothing to do meanwhile.
+ * served, and neither side goes to sleep. Each piece costs a turn of the model, and of a disk a system call; smaller
+ * ones bring more of that, larger ones leave the driver of a usual depth of 32 nothing to do meanwhile.
  */
 #define SERVE_PIECE 16u
 /* Always looking: how long before the loop gets its turn, which costs a system call. */

@@ -36,6 +36,7 @@ struct virtq_layout {
     void (*kicks_off)(struct virtqueue *queue);
     bool (*pending)(const struct virtqueue *queue);
     bool (*fresh)(const struct virtqueue *queue);
+    bool (*fresh_once)(struct virtqueue *queue);
 };
 
 /* A descriptor of an indirect table, in both layouts; it begins with the address and the length. */

@@ -293,6 +293,11 @@ bool virtqueue_fresh(const struct virtqueue *queue)
     return queue->ring_mapped && queue->layout->fresh(queue);
 }
 
+bool virtqueue_fresh_once(struct virtqueue *queue)
+{
+    return queue->ring_mapped && queue->layout->fresh_once(queue);
+}
+
 int virtq_map_part(const struct virtqueue *queue, uint64_t address, uint64_t bytes, size_t alignment, bool write,
                    void **ret_host)
 {

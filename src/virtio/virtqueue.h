@@ -359,4 +359,10 @@ bool virtqueue_pending(struct virtqueue *queue);
 /* Has the driver offered anything that no pop has looked at yet? Cheap: for whoever looks on instead of sleeping. */
 bool virtqueue_fresh(const struct virtqueue *queue);
 
+/*
+ * The same, and says so once: what is there now counts as looked at. After a run that took nothing, since a device may
+ * leave in the ring what it cannot serve. True: run once more.
+ */
+bool virtqueue_fresh_once(struct virtqueue *queue);
+
 #endif

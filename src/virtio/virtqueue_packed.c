@@ -250,6 +250,13 @@ static bool packed_fresh(const struct virtqueue *queue)
     return is_available(queue, position, mark);
 }
 
+static bool packed_fresh_once(struct virtqueue *queue)
+{
+    uint16_t mark;
+    uint32_t position = fresh_position(queue, &mark);
+    return note_seen(queue, position, mark);
+}
+
 /* ---- life ---- */
 
 /*
@@ -328,4 +335,5 @@ const struct virtq_layout virtq_packed_layout = {
     .kicks_off = packed_kicks_off,
     .pending = packed_pending,
     .fresh = packed_fresh,
+    .fresh_once = packed_fresh_once,
 };

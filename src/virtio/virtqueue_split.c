@@ -353,6 +353,19 @@ static bool split_publish(struct virtqueue *queue)
     return wants_notification(queue, new);
 }
 
+static bool split_fresh(const struct virtqueue *queue)
+{
+    return shared_load_le16_acquire(&queue->avail->index) != queue->avail_seen;
+}
+
+static bool split_fresh_once(struct virtqueue *queue)
+{
+    uint16_t index = shared_load_le16_acquire(&queue->avail->index);
+    bool came = index != queue->avail_seen;
+    queue->avail_seen = index; /* judged by the next pop */
+    return came;
+}
+
 static bool split_kicks_on(struct virtqueue *queue)
 {
     if (queue->pop_again) {
@@ -377,20 +390,23 @@ static bool split_kicks_on(struct virtqueue *queue)
     }
     queue->kicks_on = true;
 
-    /* The wish must be seen before we look at the index a last time. */
-    full_barrier();
-    uint16_t index = shared_load_le16_acquire(&queue->avail->index);
-    bool came = index != queue->avail_seen;
-    queue->avail_seen = index; /* judged by the next pop */
-    return came;
+    full_barrier(); /* the wish must be seen before we look at the index a last time */
+    return split_fresh_once(queue);
 }
 
 static void split_kicks_off(struct virtqueue *queue)
 {
-    /* With the event index nothing need be said: we do not move it on, so the driver keeps quiet (2.7.10). */
-    if (!queue->event_idx && queue->kicks_on) {
-        shared_store_le16(&queue->used->flags, VRING_USED_F_NO_NOTIFY);
-        mark_used(queue, offsetof(struct vring_used, flags), sizeof(uint16_t));
+    if (!queue->event_idx) {
+        if (queue->kicks_on) {
+            shared_store_le16(&queue->used->flags, VRING_USED_F_NO_NOTIFY);
+            mark_used(queue, offsetof(struct vring_used, flags), sizeof(uint16_t));
+        }
+    } else if (queue->kicks_on && queue->armed_valid && queue->armed_event == queue->avail_seen &&
+               !split_fresh(queue)) {
+        /* The driver has not come to the event yet. One that is past stays so: we do not move it on (2.7.10). */
+        shared_store_le16(avail_event(queue), (uint16_t)(queue->avail_seen - 1));
+        mark_used(queue, vring_used_bytes(queue->config.size) - sizeof(uint16_t), sizeof(uint16_t));
+        queue->armed_valid = false;
     }
     queue->kicks_on = false;
 }
@@ -398,11 +414,6 @@ static void split_kicks_off(struct virtqueue *queue)
 static bool split_pending(const struct virtqueue *queue)
 {
     return queue->resubmit_left > 0 || shared_load_le16_acquire(&queue->avail->index) != queue->next_avail;
-}
-
-static bool split_fresh(const struct virtqueue *queue)
-{
-    return shared_load_le16_acquire(&queue->avail->index) != queue->avail_seen;
 }
 
 static int split_begin(struct virtqueue *queue)
@@ -451,4 +462,5 @@ const struct virtq_layout virtq_split_layout = {
     .kicks_off = split_kicks_off,
     .pending = split_pending,
     .fresh = split_fresh,
+    .fresh_once = split_fresh_once,
 };

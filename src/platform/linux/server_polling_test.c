@@ -217,6 +217,36 @@ static void a_source_that_has_nothing_is_waited_for_in_every_mode(void **state)
     }
 }
 
+/* More than a queue serves at a time: what lies behind the first ones must not look like news for ever. */
+static void a_source_that_has_nothing_is_not_asked_again_for_what_it_left_in_the_ring(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_SIZE(modes); i++) {
+        struct fixture *fixture = given_a_queue_that_polls(modes[i]);
+        /* A driver and a queue that are both awake: an adaptive queue looks then. */
+        for (unsigned turn = 0; turn < 50; turn++) {
+            offer(fixture, 0);
+            await_used(fixture, 0);
+        }
+        atomic_store(&fixture->dry, true);
+        struct fake_driver *driver = fixture->client.queues[0].driver;
+        const struct fake_piece piece = {.address = BUFFER_ADDRESS, .length = 16, .writable = true};
+        /* In two steps: what the second one brings is behind more than the queue takes at a time. */
+        for (unsigned step = 1; step <= 2; step++) {
+            while (driver->free_count > RING_SIZE - step * RING_SIZE / 2)
+                assert_true(fake_driver_add(driver, &piece, 1) >= 0);
+            if (fake_driver_show(driver))
+                assert_int_equal(client_kick(&fixture->client, 0), 0);
+            while (atomic_load(&fixture->asked) == 0)
+                (void)waits(fixture);
+        }
+        for (unsigned turns = 0; turns < 300; turns++)
+            (void)waits(fixture);
+        assert_in_range(atomic_load(&fixture->asked), 1, 8);
+        finish(fixture);
+    }
+}
+
 static void a_ring_without_a_kick_line_is_served_in_every_mode(void **state)
 {
     (void)state;
@@ -372,6 +402,7 @@ int main(void)
         cmocka_unit_test(nobody_is_looked_for_when_the_front_end_is_gone),
         cmocka_unit_test(a_rate_limit_is_kept_in_every_mode),
         cmocka_unit_test(a_source_that_has_nothing_is_waited_for_in_every_mode),
+        cmocka_unit_test(a_source_that_has_nothing_is_not_asked_again_for_what_it_left_in_the_ring),
         cmocka_unit_test(a_ring_without_a_kick_line_is_served_in_every_mode),
         cmocka_unit_test(a_queue_that_never_has_enough_leaves_time_for_others),
         cmocka_unit_test(a_kick_that_comes_while_a_wake_is_due_is_served_too),

@@ -137,7 +137,8 @@ static inline bool server_queue_find(const struct server_queue *queue, enum serv
 {
     const struct virtqueue *ring = server_queue_ring(queue);
     const struct server_queue_port *port = queue->port;
-    if (virtqueue_fresh(ring))
+    /* A starved queue has left requests in the ring: those that come back make it go on. */
+    if (!ring->starved && virtqueue_fresh(ring))
         *ret_next = SERVER_QUEUE_RUN;
     else if (ring->out_count > 0 && port->ready && port->ready(port->context, queue->index))
         *ret_next = SERVER_QUEUE_WAKE;
@@ -195,6 +196,8 @@ static unsigned server_queue_serve(struct server_queue *queue, enum server_queue
     bool ran = false;
     bool attends = server_queue_look_ns(queue) > 0;
     ring->attended = attends;
+    if (attends && next == SERVER_QUEUE_WAKE)
+        virtqueue_kicks_off(ring); /* a run does so by itself */
     for (;;) {
         if (next == SERVER_QUEUE_LOOK) {
             uint32_t look_ns = attends ? server_queue_look_ns(queue) : 0;
@@ -213,7 +216,12 @@ static unsigned server_queue_serve(struct server_queue *queue, enum server_queue
         left -= popped > 0 ? (unsigned)u64_min(popped, left) : 1;
         if (left == 0)
             break;
-        next = now & VIRTIO_EVENT_AGAIN ? SERVER_QUEUE_RUN : SERVER_QUEUE_LOOK;
+        if (now & VIRTIO_EVENT_AGAIN)
+            next = SERVER_QUEUE_RUN;
+        else if (next == SERVER_QUEUE_RUN && attends && popped == 0 && !ring->starved && virtqueue_fresh_once(ring))
+            continue; /* it came meanwhile, or the device leaves it there: then this is its last run for it */
+        else
+            next = SERVER_QUEUE_LOOK;
     }
     ring->attended = false;
     if (ran && queue->port->handle_changes)

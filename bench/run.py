@@ -111,6 +111,16 @@ def parse(arguments):
     options.seconds = options.seconds if options.seconds is not None else QUICK_SECONDS if options.quick else SECONDS
     if options.rounds < 1 or not 0 < options.seconds <= 3600:
         parser.error('--rounds is at least 1, and --seconds more than 0')
+    try:  # before ten minutes are spent
+        if options.json:
+            open(options.json, 'a', encoding='utf-8').close()
+        if options.plots:
+            os.makedirs(options.plots, exist_ok=True)
+    except OSError as error:
+        parser.error(f'cannot write {error.filename}: {error.strerror}')
+    for folder in filter(None, (options.tmpfs, options.disk)):
+        if not os.path.isdir(folder):
+            parser.error(f'{folder} is no folder')
     options.disk = options.disk or options.programs
     options.is_whole = not options.works and not options.curves
     if options.is_whole:
@@ -169,6 +179,7 @@ def finish(session, options, results, machine):
         with open(options.json, 'w', encoding='utf-8') as file:
             json.dump(results, file, indent=1, sort_keys=True)
             file.write('\n')
+        print(f'wrote {options.json}')
     if options.plots:
         for path in plots.write_all(results, options.plots, works.WORKLOADS):
             print(f'wrote {path}')

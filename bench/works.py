@@ -217,6 +217,9 @@ class Image:
         except OSError as error:
             os.unlink(self.path)
             raise backends.Failed(f'{folder}: {error.strerror}') from None
+        except BaseException:  # ended by a signal: the file is as large as a machine's memory
+            os.unlink(self.path)
+            raise
 
     def __enter__(self):
         return self

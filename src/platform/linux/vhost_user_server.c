@@ -197,8 +197,11 @@ static void server_receive(struct vhost_user_server *server)
             uint64_t refused = server->backend.refused_total;
             log_line(server->options.log, LOG_LEVEL_DEBUG, "%s", vhost_user_request_name(message.header.request));
             r = vhost_user_backend_message(&server->backend, &message);
-            if (server->backend.refused_total != refused)
+            if (server->backend.refused_total != refused) {
                 server->refused_reason = NULL;
+                log_line(server->options.log, LOG_LEVEL_DEBUG, "%s is refused: %s",
+                         vhost_user_request_name(message.header.request), server->backend.refused_reason);
+            }
         }
         if (r < 0)
             server_disconnect(server, r);

@@ -60,6 +60,13 @@ uint64_t virtio_device_features(const struct virtio_device *device)
     return RING_FEATURES | some | (device->class->features != NULL ? device->class->features(device) : 0);
 }
 
+/* Every queue stands where a ring of the layout that @features ask for begins. */
+static void begin_rings_anew(struct virtio_device *device, uint64_t features)
+{
+    for (unsigned i = 0; i < device->queue_count; i++)
+        virtqueue_set_base(&device->queues[i], virtqueue_base_initial(features));
+}
+
 int virtio_device_set_features(struct virtio_device *device, uint64_t features)
 {
     assert_all_stopped(device);
@@ -70,6 +77,9 @@ int virtio_device_set_features(struct virtio_device *device, uint64_t features)
         if (r < 0)
             return r;
     }
+    /* A place in a ring of the other layout means nothing: those rings are gone. */
+    if (((features ^ device->features) & VIRTIO_F_RING_PACKED) != 0)
+        begin_rings_anew(device, features);
     device->features = features;
     return 0;
 }
@@ -209,10 +219,9 @@ void virtio_device_reset(struct virtio_device *device)
     assert_all_stopped(device);
     device->features = 0;
     atomic_store(&device->needs_reset, false);
-    for (unsigned i = 0; i < device->queue_count; i++) {
+    for (unsigned i = 0; i < device->queue_count; i++)
         device->queues[i].broken = false;
-        virtqueue_set_base(&device->queues[i], 0);
-    }
+    begin_rings_anew(device, device->features);
     if (device->class->reset != NULL)
         device->class->reset(device);
 }

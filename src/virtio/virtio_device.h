@@ -109,7 +109,10 @@ void virtio_device_init(struct virtio_device *device, const struct virtio_device
  */
 uint64_t virtio_device_features(const struct virtio_device *device);
 
-/* -EINVAL: bits that were not offered, or that the model refuses; nothing changes. Every queue is stopped. */
+/*
+ * -EINVAL: bits that were not offered, or that the model refuses; nothing changes. Every queue is stopped. Where the
+ * rings' layout changes, they are new ones, and every queue is to begin there (virtqueue_base_initial).
+ */
 int virtio_device_set_features(struct virtio_device *device, uint64_t features);
 
 /* Start queue @index. Errors are virtqueue_start's. On the queue's thread. The caller runs the queue once afterwards.
@@ -145,7 +148,7 @@ unsigned virtio_device_wake(struct virtio_device *device, unsigned index, unsign
 void virtio_device_config_read(const struct virtio_device *device, uint32_t offset, void *to, uint32_t size);
 int virtio_device_config_write(struct virtio_device *device, uint32_t offset, const void *from, uint32_t size);
 
-/* Every queue is stopped. Negotiated features and needs_reset are forgotten, the model resets. */
+/* Every queue is stopped. Negotiated features, needs_reset and the queues' bases are forgotten, the model resets. */
 void virtio_device_reset(struct virtio_device *device);
 
 /* Tags of a saved device (state.h). The queue's is version 2, the others version 1. */

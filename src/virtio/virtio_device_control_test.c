@@ -221,6 +221,61 @@ static void a_queue_that_an_earlier_version_saved_goes_on_in_its_ring(void **sta
     assert_int_equal(virtqueue_base(&queue), 0x1234);
 }
 
+static const uint32_t packed_begins = 0x80008000;
+
+static void given_packed(void)
+{
+    given(&bare_class);
+    device.offers_packed = true;
+    assert_int_equal(virtio_device_set_features(&device, VIRTIO_F_RING_PACKED), 0);
+}
+
+static void rings_of_another_layout_begin_anew(void **state)
+{
+    (void)state;
+    given_packed();
+    assert_int_equal(virtqueue_base(&queue), packed_begins);
+    virtqueue_set_base(&queue, 0x00050005);
+    /* Other features, and the same layout: the ring is the one it was. */
+    assert_int_equal(virtio_device_set_features(&device, VIRTIO_F_RING_PACKED | VIRTIO_F_VERSION_1), 0);
+    assert_int_equal(virtqueue_base(&queue), 0x00050005);
+    /* Features that are refused change nothing. */
+    assert_int_equal(virtio_device_set_features(&device, VIRTIO_F_IN_ORDER), -EINVAL);
+    assert_int_equal(virtqueue_base(&queue), 0x00050005);
+    assert_int_equal(virtio_device_set_features(&device, VIRTIO_F_VERSION_1), 0);
+    assert_int_equal(virtqueue_base(&queue), 0);
+    virtqueue_set_base(&queue, 5);
+    assert_int_equal(virtio_device_set_features(&device, 0), 0);
+    assert_int_equal(virtqueue_base(&queue), 5);
+    assert_int_equal(virtio_device_set_features(&device, VIRTIO_F_RING_PACKED), 0);
+    assert_int_equal(virtqueue_base(&queue), packed_begins);
+    virtqueue_set_base(&queue, 0x00050005);
+    virtio_device_reset(&device);
+    assert_int_equal(virtqueue_base(&queue), 0);
+}
+
+static void a_packed_queue_that_was_never_used_is_saved_where_it_begins(void **state)
+{
+    (void)state;
+    given_packed();
+    struct state_writer writer = {.bytes = saved, .size = sizeof(saved)};
+    assert_int_equal(virtio_device_save(&device, &writer), 0);
+    given(&bare_class);
+    device.offers_packed = true;
+    assert_int_equal(load(saved, writer.used), 0);
+    assert_int_equal(device.features, VIRTIO_F_RING_PACKED);
+    assert_int_equal(virtqueue_base(&queue), packed_begins);
+
+    /* One of which nothing was saved begins there, too; one that was used goes on. */
+    assert_int_equal(load(saved, 12 + 20), 0);
+    assert_int_equal(virtqueue_base(&queue), packed_begins);
+    virtqueue_set_base(&queue, 0x00038004);
+    writer.used = 0;
+    assert_int_equal(virtio_device_save(&device, &writer), 0);
+    assert_int_equal(load(saved, writer.used), 0);
+    assert_int_equal(virtqueue_base(&queue), 0x00038004);
+}
+
 static void saving_without_room_writes_nothing(void **state)
 {
     (void)state;
@@ -325,6 +380,8 @@ int main(void)
         cmocka_unit_test(what_is_saved_is_loaded),
         cmocka_unit_test(a_device_without_state_of_its_own_saves_its_queues),
         cmocka_unit_test(a_queue_that_an_earlier_version_saved_goes_on_in_its_ring),
+        cmocka_unit_test(rings_of_another_layout_begin_anew),
+        cmocka_unit_test(a_packed_queue_that_was_never_used_is_saved_where_it_begins),
         cmocka_unit_test(saving_without_room_writes_nothing),
         cmocka_unit_test(bytes_that_are_cut_off_are_refused),
         cmocka_unit_test(states_that_are_not_ours_are_refused),

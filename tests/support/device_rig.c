@@ -102,9 +102,7 @@ void device_rig_start(struct device_rig *rig, unsigned index)
 {
     struct virtqueue_config config = fake_driver_config(&rig->drivers[index], rig->device->features);
 
-    if (rig->started[index])
-        config.base = virtqueue_base(&rig->queues[index]);
-    rig->started[index] = true;
+    config.base = virtqueue_base(&rig->queues[index]);
     if (virtio_device_queue_start(rig->device, index, &config, rig->map, rig->shape.logged ? &rig->log : NULL, NULL))
         abort();
 }

@@ -43,8 +43,7 @@ struct device_rig {
     struct virtqueue queues[DEVICE_RIG_QUEUES_MAX];
     struct virtq_arena arenas[DEVICE_RIG_QUEUES_MAX];
     void *blocks[DEVICE_RIG_QUEUES_MAX];
-    bool started[DEVICE_RIG_QUEUES_MAX]; /* once: then it goes on at its base */
-    struct fake_driver *drivers;         /* [queues] */
+    struct fake_driver *drivers; /* [queues] */
 };
 
 /* Memory, queues and drivers; the rings are laid out, nothing runs. */

@@ -44,7 +44,6 @@ static _Alignas(64) uint8_t blocks[QUEUES][1 << 20];
 static struct guest_memory memory;
 static struct virtq_arena arenas[QUEUES];
 static struct virtqueue queues[QUEUES];
-static bool started[QUEUES];
 static struct fake_driver drivers[QUEUES];
 static struct fuzz_port port;
 static struct blk blk;
@@ -157,8 +156,7 @@ static void start_queue(unsigned index)
 {
     struct virtqueue_config config = fake_driver_config(&drivers[index], blk.device.features);
 
-    if (started[index])
-        config.base = virtqueue_base(&queues[index]);
+    config.base = virtqueue_base(&queues[index]);
     int r = virtio_device_queue_start(&blk.device, index, &config, &memory, NULL, NULL);
     /* What was loaded may be no base of this ring. */
     if (r < 0) {
@@ -166,7 +164,6 @@ static void start_queue(unsigned index)
         r = virtio_device_queue_start(&blk.device, index, &config, &memory, NULL, NULL);
     }
     ASSERT(r == 0);
-    started[index] = true;
 }
 
 /* Complete everything until @index has stopped: more turns than there can be operations would mean that it hangs. */
@@ -219,7 +216,6 @@ static void begin(struct fuzz_input *input)
         memset(blocks[i], 0, virtq_arena_bytes(&shape));
         virtq_arena_init(&arenas[i], &shape, blocks[i]);
         virtqueue_init(&queues[i], &arenas[i]);
-        started[i] = false;
         fake_driver_init(&drivers[i], &low, LOW_BASE + i * 1024, RING_SIZE, ring);
     }
     int r = blk_init(&blk, queues, QUEUES, &port.port, &options);

@@ -61,12 +61,11 @@ static uint64_t source_now_ns(struct entropy_source *self)
 
 static const struct entropy_source_class source_class = {.read = source_read, .now_ns = source_now_ns};
 
-static void start(bool again)
+static void start(void)
 {
     struct virtqueue_config config = fake_driver_config(&driver, rng.device.features);
 
-    if (again)
-        config.base = virtqueue_base(&queue);
+    config.base = virtqueue_base(&queue);
     virtio_device_queue_start(&rng.device, 0, &config, &memory, NULL, NULL);
 }
 
@@ -99,7 +98,7 @@ static void begin(struct fuzz_input *input)
     rng.device.offers_packed = true;
     int r = virtio_device_set_features(&rng.device, features);
     ASSERT(r == 0);
-    start(false);
+    start();
 }
 
 static void offer(struct fuzz_input *input)
@@ -154,7 +153,7 @@ static void step(struct fuzz_input *input)
             virtio_device_reset(&rng.device);
             virtio_device_set_features(&rng.device, features);
         }
-        start((code & 64) == 0);
+        start();
         break;
     case 7:
         if ((code & 64) != 0 && driver.packed) {

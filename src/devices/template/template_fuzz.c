@@ -42,12 +42,11 @@ static int sink_take(struct template_sink *self, const void *message, size_t siz
 
 static const struct template_sink_class sink_class = {.take = sink_take};
 
-static void start(bool again)
+static void start(void)
 {
     struct virtqueue_config config = fake_driver_config(&driver, template.device.features);
 
-    if (again)
-        config.base = virtqueue_base(&queue);
+    config.base = virtqueue_base(&queue);
     virtio_device_queue_start(&template.device, 0, &config, &memory, NULL, NULL);
 }
 
@@ -80,7 +79,7 @@ static void begin(struct fuzz_input *input)
     template.device.offers_packed = true;
     int r = virtio_device_set_features(&template.device, features);
     ASSERT(r == 0);
-    start(false);
+    start();
 }
 
 static void step(struct fuzz_input *input)
@@ -123,7 +122,7 @@ static void step(struct fuzz_input *input)
         break;
     case 6:
         stop();
-        start(true);
+        start();
         break;
     case 7:
         where = fuzz_u16(input);

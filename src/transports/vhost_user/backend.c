@@ -137,8 +137,10 @@ static int set_features(struct vhost_user_backend *backend, struct vhost_user_me
     bool log_changes = ((features ^ backend->features) & VHOST_F_LOG_ALL) != 0;
     backend->features = features;
     backend->features_set = true;
-    if (!backend_any_running(backend))
+    if (!backend_any_running(backend)) {
         backend_inflight_features(backend);
+        backend_rings_features(backend);
+    }
     if (log_changes)
         backend_rings_exchange(backend);
     /* "If VHOST_USER_F_PROTOCOL_FEATURES has not been negotiated, the ring starts directly in the enabled state." */
@@ -419,6 +421,8 @@ static void finish_reset(struct vhost_user_backend *backend)
         if (request == VHOST_USER_SET_STATUS) {
             forgotten.has_base = ring->has_base;
             forgotten.base = ring->base;
+            forgotten.base_laid = ring->base_laid;
+            forgotten.base_packed = ring->base_packed;
             forgotten.record_done = ring->record_done;
         }
         *ring = forgotten;

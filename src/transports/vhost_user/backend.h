@@ -91,6 +91,8 @@ enum vhost_user_wait {
 struct vhost_user_queue {
     bool has_size, has_address;
     bool has_base;    /* said, or known from a stop; else the ring begins where new ones do */
+    bool base_laid;   /* the base is one of rings of a known layout: */
+    bool base_packed; /* this one */
     bool record_done; /* stopped in order with nothing left in its in-flight record: the base counts, not the record */
     bool kick_set;    /* a kick line, or polled: the ring may start (Ring states) */
     bool polled;

@@ -217,6 +217,50 @@ static void the_layout_changes_with_the_features(void **state)
     assert_int_equal(rig->backend.refused_error, -EBUSY);
 }
 
+/* Neither a reset of the device nor SET_VRING_BASE: as after status 0 of a firmware's driver. */
+static void a_base_of_the_other_layout_is_forgotten(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    for (unsigned i = 0; i < 4; i++) {
+        for (unsigned served = 0; served < 5; served++)
+            serves_one(rig, 0);
+        assert_int_equal(rig_ack_u64(rig, VHOST_USER_SET_STATUS, 0, -1), 0);
+        assert_int_equal(rig_get_base(rig, 0), rig_base_after(rig, 5));
+        rig->ring_features ^= VIRTIO_F_RING_PACKED;
+        rig_lay_ring(rig, 0);
+        rig_negotiate(rig);
+        assert_int_equal(rig_get_base(rig, 0), rig_base_after(rig, 0));
+        const struct vhost_user_vring_address address = rig_ring_address(rig, 0);
+        assert_int_equal(complete_ring(rig, &address), 0);
+        assert_true(rig_running(rig, 0));
+    }
+    serves_one(rig, 0);
+}
+
+/* Then it is of the layout to come, whatever the rings before it were. */
+static void a_base_that_comes_before_the_features_is_kept(void **state)
+{
+    struct rig *rig = *state;
+    rig->ring_features = 0;
+    rig_lay_ring(rig, 0);
+    rig_lay_ring(rig, 1);
+    rig_start(rig);
+    serves_one(rig, 0);
+    assert_int_equal(rig_ack_u64(rig, VHOST_USER_SET_STATUS, 0, -1), 0);
+    assert_int_equal(rig_ack_state(rig, VHOST_USER_SET_VRING_BASE, 0, 0x80038003), 0);
+    rig->ring_features = VIRTIO_F_RING_PACKED;
+    rig_negotiate(rig);
+    assert_int_equal(rig_get_base(rig, 0), 0x80038003);
+    /* The same features once more say nothing new. */
+    rig_negotiate(rig);
+    assert_int_equal(rig_get_base(rig, 0), 0x80038003);
+    /* Now it is a packed ring's. */
+    rig->ring_features = 0;
+    rig_negotiate(rig);
+    assert_int_equal(rig_get_base(rig, 0), 0);
+}
+
 /* Areas */
 
 static void each_part_of_a_packed_ring_must_lie_in_memory_and_be_aligned(void **state)
@@ -298,6 +342,8 @@ int main(void)
         TEST(a_base_survives_status_zero_in_the_middle_of_a_lap),
         TEST(after_a_reset_of_the_device_rings_begin_anew_with_wrap_counters_of_one),
         TEST(the_layout_changes_with_the_features),
+        TEST(a_base_of_the_other_layout_is_forgotten),
+        TEST(a_base_that_comes_before_the_features_is_kept),
         TEST(each_part_of_a_packed_ring_must_lie_in_memory_and_be_aligned),
         TEST(descriptors_are_logged_where_they_are_and_the_device_area_where_the_front_end_says),
     };

@@ -57,6 +57,9 @@ void backend_ring_stopped(struct vhost_user_backend *backend, unsigned index);
 /* Where stopped ring @index stands: what GET_VRING_BASE answers. */
 uint32_t backend_ring_base(const struct vhost_user_backend *backend, unsigned index);
 
+/* Features have been set, and no ring runs: a base in rings of the other layout is void. */
+void backend_rings_features(struct vhost_user_backend *backend);
+
 /* Ask the queue of running ring @index whether it is broken. */
 void backend_ring_look(struct vhost_user_backend *backend, unsigned index);
 

@@ -230,6 +230,18 @@ uint32_t backend_ring_base(const struct vhost_user_backend *backend, unsigned in
     return ring->has_base ? ring->base : virtqueue_base_initial(backend->features);
 }
 
+void backend_rings_features(struct vhost_user_backend *backend)
+{
+    bool packed = backend_packed(backend);
+    for (unsigned i = 0; i < backend->device->queue_count; i++) {
+        struct vhost_user_queue *ring = &backend->queues[i];
+        if (ring->base_laid && ring->base_packed != packed)
+            ring->has_base = false;
+        ring->base_laid = ring->has_base;
+        ring->base_packed = packed;
+    }
+}
+
 /*
  * The base of a ring of @size. A packed one's has two halves; front ends that know one send nothing in the other
  * (DPDK), and mean that nothing is in flight.
@@ -354,6 +366,8 @@ void backend_ring_stopped(struct vhost_user_backend *backend, unsigned index)
     ring->broken = queue->broken;
     ring->base = virtqueue_base(queue);
     ring->has_base = true;
+    ring->base_laid = true;
+    ring->base_packed = backend_packed(backend);
     ring->record_done = queue->resubmit_left == 0;
 }
 
@@ -447,6 +461,9 @@ int backend_set_vring_base(struct vhost_user_backend *backend, struct vhost_user
         return backend_wrong(backend, -EINVAL, "the base of a split ring has 16 bits");
     ring->base = state->num;
     ring->has_base = true;
+    /* Said before the features it is of whichever layout they bring. */
+    ring->base_laid = backend->features_set;
+    ring->base_packed = backend_packed(backend);
     return 0;
 }
 

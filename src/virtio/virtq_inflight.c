@@ -13,8 +13,8 @@
  * Limits
  *
  * To find the next of n recorded requests takes a walk over the record, n walks in all: start-up after a crash, at most
- * 32768 entries each. A front end that writes into the record while it is in use harms its own requests only: links and
- * heads are checked, walks are bounded.
+ * 32768 entries each. What a pop may spend on them is bounded (virtq_recorded_max). A front end that writes into the
+ * record while it is in use harms its own requests only: links and heads are checked, walks are bounded.
  */
 #include "virtio/virtq_inflight.h"
 

@@ -15,8 +15,9 @@
  * Limits
  *
  * The text's lists have one front, so a request must not be taken while a batch is pushed and not shown: the layout
- * shows it first. To find the next of n recorded requests takes a walk over the record. A front end that writes into
- * the record while it is in use harms its own requests only: indices are masked, walks are bounded.
+ * shows it first. To find the next of n recorded requests takes a walk over the record, n walks in all; what a pop may
+ * spend on them is bounded (virtq_recorded_max). A front end that writes into the record while it is in use harms its
+ * own requests only: indices are masked, walks are bounded.
  */
 #include "virtio/virtq_inflight_packed.h"
 

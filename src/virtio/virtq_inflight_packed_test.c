@@ -195,6 +195,31 @@ static void what_is_put_back_is_not_in_flight(void **state)
     assert_int_equal(chains[1]->ring_count, 3);
 }
 
+/* Each request takes a walk over 32768 entries: no pop makes many, and the queue does not sleep before the last. */
+static void a_long_record_is_taken_up_in_short_bursts(void **state)
+{
+    (void)state;
+    rig_build(&(struct rig_options){.packed = true, .size = 32768, .slots = 32, .inflight = true});
+    for (unsigned i = 0; i < 20; i++)
+        offer(1);
+    struct virtq_chain *chains[32];
+    uint16_t ids[20];
+    assert_int_equal(virtqueue_pop(&rig.queue, chains, 20), 20);
+    for (unsigned i = 0; i < 20; i++)
+        ids[i] = chains[i]->head;
+    assert_int_equal(successor(), 0);
+    assert_int_equal(virtqueue_pop(&rig.queue, chains, 3), 3);
+    assert_false(rig.queue.pop_again); /* as many as were wanted */
+    assert_int_equal(virtqueue_pop(&rig.queue, chains + 3, 29), 8);
+    assert_true(virtqueue_kicks_on(&rig.queue));
+    assert_int_equal(virtqueue_pop(&rig.queue, chains + 11, 21), 8);
+    assert_true(virtqueue_kicks_on(&rig.queue));
+    assert_int_equal(virtqueue_pop(&rig.queue, chains + 19, 13), 1);
+    assert_false(virtqueue_kicks_on(&rig.queue));
+    for (unsigned i = 0; i < 20; i++)
+        assert_int_equal(chains[i]->head, ids[i]);
+}
+
 static void a_malformed_request_is_not_in_flight_and_takes_no_entries(void **state)
 {
     (void)state;
@@ -493,6 +518,7 @@ int main(void)
         TEST(a_push_links_the_batch_and_publish_clears_it),
         TEST(a_direct_request_of_the_common_kind_is_recorded_too_and_a_table_is_one_entry),
         TEST(what_is_put_back_is_not_in_flight),
+        TEST(a_long_record_is_taken_up_in_short_bursts),
         TEST(a_malformed_request_is_not_in_flight_and_takes_no_entries),
         TEST(a_pop_shows_what_was_pushed_and_publish_still_notifies_of_it),
         TEST(an_unpop_shows_what_was_pushed),

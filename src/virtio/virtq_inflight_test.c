@@ -168,6 +168,30 @@ static void a_request_that_was_taken_up_and_put_back_comes_again_first(void **st
     assert_false(virtqueue_pending(&rig.queue));
 }
 
+/* Each request takes a walk over 32768 entries: no pop makes many, and the queue does not sleep before the last. */
+static void a_long_record_is_taken_up_in_short_bursts(void **state)
+{
+    (void)state;
+    rig_build(&(struct rig_options){.size = 32768, .slots = 32, .inflight = true});
+    offer_many(20);
+    struct virtq_chain *chains[32];
+    uint16_t heads[20];
+    assert_int_equal(virtqueue_pop(&rig.queue, chains, 20), 20);
+    for (unsigned i = 0; i < 20; i++)
+        heads[i] = chains[i]->head;
+    assert_int_equal(successor(), 0);
+    assert_int_equal(virtqueue_pop(&rig.queue, chains, 3), 3);
+    assert_false(rig.queue.pop_again); /* as many as were wanted */
+    assert_int_equal(virtqueue_pop(&rig.queue, chains + 3, 29), 8);
+    assert_true(virtqueue_kicks_on(&rig.queue));
+    assert_int_equal(virtqueue_pop(&rig.queue, chains + 11, 21), 8);
+    assert_true(virtqueue_kicks_on(&rig.queue));
+    assert_int_equal(virtqueue_pop(&rig.queue, chains + 19, 13), 1);
+    assert_false(virtqueue_kicks_on(&rig.queue));
+    for (unsigned i = 0; i < 20; i++)
+        assert_int_equal(chains[i]->head, heads[i]);
+}
+
 static void requests_with_one_counter_are_each_taken_up_once(void **state)
 {
     (void)state;
@@ -403,6 +427,7 @@ int main(void)
         TEST(a_malformed_request_is_not_in_flight),
         TEST(a_successor_takes_up_what_was_in_flight_oldest_first_and_then_goes_on),
         TEST(a_request_that_was_taken_up_and_put_back_comes_again_first),
+        TEST(a_long_record_is_taken_up_in_short_bursts),
         TEST(requests_with_one_counter_are_each_taken_up_once),
         TEST(taking_up_waits_for_slots),
         TEST(a_batch_that_was_shown_and_not_cleared_is_cleared),

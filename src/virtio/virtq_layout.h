@@ -63,6 +63,18 @@ static inline void virtq_mark_ring(const struct virtqueue *queue, uint64_t base,
         dirty_log_mark(queue->log, address, bytes);
 }
 
+/*
+ * How many of the @max chains of a pop may come from the in-flight record: to find each takes a walk over all of it,
+ * and a pop looks at VIRTQ_WALK_MAX entries at most. That is a full burst for rings of up to 4096 entries.
+ */
+#define VIRTQ_WALK_MAX (VIRTQ_BURST_MAX * 4096u)
+static_assert(VIRTQ_WALK_MAX >= VRING_SIZE_MAX, "a pop finds one request at least");
+
+static inline unsigned virtq_recorded_max(const struct virtqueue *queue, unsigned max)
+{
+    return u32_min(max, VIRTQ_WALK_MAX / queue->config.size);
+}
+
 /* Chain @taken of a pop could not be taken: @r. What pop is to answer. */
 int virtq_pop_ended(struct virtqueue *queue, unsigned taken, int r);
 

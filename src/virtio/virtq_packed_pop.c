@@ -229,11 +229,11 @@ static inline struct virtq_chain *take_plain(struct virtqueue *queue, uint64_t r
 
 static int pop_recorded(struct virtqueue *queue, struct virtq_chain **chains, unsigned max)
 {
-    unsigned taken = 0;
-    while (taken < max && queue->resubmit_left > 0) {
+    unsigned taken = 0, most = virtq_recorded_max(queue, max);
+    while (taken < most && queue->resubmit_left > 0) {
         if (queue->arena->free_slot_count == 0) {
             queue->starved = true;
-            break;
+            return (int)taken;
         }
         struct packed_request request;
         if (!virtq_inflight_packed_next(queue, &request.record, &request.count))
@@ -247,6 +247,7 @@ static int pop_recorded(struct virtqueue *queue, struct virtq_chain **chains, un
         virtq_inflight_packed_taken(queue, request.record, request.count);
         taken++;
     }
+    queue->pop_again = most < max && queue->resubmit_left > 0;
     return (int)taken;
 }
 

@@ -237,7 +237,7 @@ struct virtqueue {
     bool broken;      /* the guest broke the rules */
     bool starved;     /* the last pop stopped for want of arena or of a translation, not of requests */
     bool unreachable; /* it was for want of a translation, or the access table had no more */
-    bool pop_again;   /* the last pop ended before a malformed chain: there is more to pop, whatever the index says */
+    bool pop_again;   /* the last pop ended early (bad chain or long record): more is there, whatever the index says */
     uint16_t generation; /* of tokens; grows with each start */
     enum virtqueue_state state;
     uint32_t arrivals;
@@ -312,8 +312,9 @@ void virtqueue_set_base(struct virtqueue *queue, uint32_t base);
 /*
  * Take up to @max (at most VIRTQ_BURST_MAX) requests. Returns how many; 0 when the ring is empty, or the arena is, or
  * a translation is pending (then queue->starved). -EPROTO when the first one is malformed: a malformed one behind good
- * ones ends the burst, and is met again by the next pop, so fewer than @max do not mean that the ring is empty. -EPROTO
- * comes once: from then on the queue is broken and gives 0, as does one that is stopping or stopped.
+ * ones ends the burst, and is met again by the next pop; a long in-flight record is taken up in shorter bursts. So
+ * fewer than @max do not mean that the ring is empty: virtqueue_kicks_on says whether there is more. -EPROTO comes
+ * once: from then on the queue is broken and gives 0, as does one that is stopping or stopped.
  */
 int virtqueue_pop(struct virtqueue *queue, struct virtq_chain **chains, unsigned max);
 

@@ -221,11 +221,11 @@ static inline __attribute__((always_inline)) struct virtq_chain *take_plain(stru
 /* Requests that a predecessor had popped and not completed: they are in the record, not in the available ring. */
 static int pop_recorded(struct virtqueue *queue, struct virtq_chain **chains, unsigned max)
 {
-    unsigned taken = 0;
-    while (taken < max && queue->resubmit_left > 0) {
+    unsigned taken = 0, most = virtq_recorded_max(queue, max);
+    while (taken < most && queue->resubmit_left > 0) {
         if (queue->arena->free_slot_count == 0) {
             queue->starved = true;
-            break;
+            return (int)taken;
         }
         uint16_t head;
         uint64_t counter;
@@ -238,6 +238,7 @@ static int pop_recorded(struct virtqueue *queue, struct virtq_chain **chains, un
         virtq_inflight_taken(queue, head, counter);
         taken++;
     }
+    queue->pop_again = most < max && queue->resubmit_left > 0;
     return (int)taken;
 }
 

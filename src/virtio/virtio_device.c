@@ -124,7 +124,12 @@ static bool look_again(struct virtqueue *queue)
     /* What was out when the arena ran dry is what wakes us; if all of it is back already, nothing will. */
     if (queue->starved)
         return queue->out_count == 0 && !queue->unreachable;
-    return !queue->attended && virtqueue_kicks_on(queue);
+    if (!queue->attended)
+        return virtqueue_kicks_on(queue);
+    /* Who looks at the ring sees what comes, and not what a pop left behind. Said once, as by kicks_on. */
+    bool again = queue->pop_again;
+    queue->pop_again = false;
+    return again;
 }
 
 static unsigned wake(struct virtio_device *device, struct virtqueue *queue, unsigned burst)

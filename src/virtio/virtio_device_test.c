@@ -243,6 +243,18 @@ static void what_comes_to_an_attended_queue_before_it_rests_is_not_lost(void **s
     assert_int_equal(virtio_device_rest(&model.device, 0), VIRTIO_EVENT_AGAIN);
 }
 
+static void what_a_pop_left_behind_is_met_again_by_an_attended_queue(void **state)
+{
+    (void)state;
+    given(COMPLETE);
+    model.pop_once = true;
+    (void)offer_one();
+    offer_lie();
+    rig.queue.attended = true;
+    assert_int_equal(virtio_device_run(&model.device, 0, 64), VIRTIO_EVENT_NOTIFY | VIRTIO_EVENT_AGAIN);
+    assert_int_equal(virtio_device_run(&model.device, 0, 64), VIRTIO_EVENT_NEEDS_RESET);
+}
+
 static void a_used_up_burst_asks_to_run_again(void **state)
 {
     (void)state;
@@ -549,6 +561,7 @@ int main(void)
         TEST(kicks_are_off_while_serving_and_on_afterwards),
         TEST(an_attended_queue_asks_for_no_kick_until_it_rests),
         TEST(what_comes_to_an_attended_queue_before_it_rests_is_not_lost),
+        TEST(what_a_pop_left_behind_is_met_again_by_an_attended_queue),
         TEST(a_request_that_comes_just_before_sleep_is_not_lost),
         TEST(a_used_up_burst_asks_to_run_again),
         TEST(a_device_that_puts_back_does_not_spin),

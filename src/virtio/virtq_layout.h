@@ -290,10 +290,10 @@ static inline struct virtq_chain *virtq_plain_end(const struct virtq_plain *plai
     return virtq_read_end(queue, &read, head);
 }
 
-/* An indirect table while it is walked. It may have any alignment. */
 /* Entries fetched at a time from a table that is not in one piece: each fetch may be a mapping or a hypercall. */
 #define VIRTQ_TABLE_GROUP_MAX 32
 
+/* An indirect table while it is walked. It may have any alignment. */
 struct virtq_table {
     const struct guest_memory *memory;
     const uint8_t *host; /* NULL: not in one linear piece, entries are fetched in groups */

@@ -60,9 +60,10 @@ static bool is_transfer(const struct blk_task *task)
     return (task->op == BLK_OP_READ || task->op == BLK_OP_WRITE) && task->bounce == NULL;
 }
 
-static bool continues(const struct iovec *last, const struct guest_iovec *piece)
+/* Does @piece begin where @length bytes at @base end? */
+static bool continues(const void *base, size_t length, const struct guest_iovec *piece)
 {
-    return (uint8_t *)last->iov_base + last->iov_len == (uint8_t *)piece->base;
+    return (const uint8_t *)base + length == (const uint8_t *)piece->base;
 }
 
 /* Add the pieces of @task to @pieces, which have room. Returns how many there are then. */
@@ -70,7 +71,7 @@ static unsigned gather(struct iovec *pieces, unsigned count, const struct blk_ta
 {
     for (unsigned i = 0; i < task->iov_count; i++) {
         const struct guest_iovec *piece = &task->iov[i];
-        if (count > 0 && continues(&pieces[count - 1], piece))
+        if (count > 0 && continues(pieces[count - 1].iov_base, pieces[count - 1].iov_len, piece))
             pieces[count - 1].iov_len += piece->length;
         else
             pieces[count++] = (struct iovec){.iov_base = piece->base, .iov_len = piece->length};
@@ -81,7 +82,7 @@ static unsigned gather(struct iovec *pieces, unsigned count, const struct blk_ta
 static bool has_pieces_to_join(const struct blk_task *task)
 {
     for (unsigned i = 1; i < task->iov_count; i++)
-        if (continues((const struct iovec *)&task->iov[i - 1], &task->iov[i]))
+        if (continues(task->iov[i - 1].base, task->iov[i - 1].length, &task->iov[i]))
             return true;
     return false;
 }

@@ -39,6 +39,7 @@ int processor_list_parse(const char *text, struct processor_list *ret_list, char
     cpu_set_t seen;
     CPU_ZERO(&seen);
     for (;; text++) {
+        const char *begin = text;
         unsigned first = 0;
         int r = list_number(&text, &first);
         unsigned last = first;
@@ -49,7 +50,8 @@ int processor_list_parse(const char *text, struct processor_list *ret_list, char
         if (r < 0 || (*text != ',' && *text != '\0'))
             return list_fail(error, error_bytes, "give numbers of processors, like 2-5,8");
         if (last < first)
-            return list_fail(error, error_bytes, "%u-%u is no range; give the smaller number first", first, last);
+            return list_fail(error, error_bytes, "%.*s is no range; give the smaller number first", (int)(text - begin),
+                             begin);
         if (last >= PROCESSORS_MAX)
             return list_fail(error, error_bytes, "give processors below %u", PROCESSORS_MAX);
         for (unsigned number = first; number <= last; number++) {

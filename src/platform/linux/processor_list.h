@@ -15,7 +15,7 @@ struct processor_list {
 
 /*
  * Parse @text: numbers and ranges, separated by commas, in any order, none of them twice. -EINVAL, with @error saying
- * what is wrong: it does not repeat @text.
+ * what is wrong, which repeats of @text at most one range.
  */
 int processor_list_parse(const char *text, struct processor_list *ret_list, char *error, size_t error_bytes);
 

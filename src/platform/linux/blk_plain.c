@@ -2,15 +2,15 @@
 /*
  * Theory of operation. Each queue has tasks, a ring of task numbers that wait for a worker, each the first of a group
  * that goes to the disk as one (blk_merge.h), and a ring of those done.
- * One mutex guards both rings; no system call of I/O is made under it. A worker is started when work comes and none is
- * idle, up to the limit, and then stays: idle, it sleeps and costs a few pages.
+ * One mutex guards both rings; workers make no system call of I/O under it. A worker is started when work comes and
+ * none is idle, up to the limit, and then stays: idle, it sleeps and costs a few pages.
  *
  * The eventfd is readable exactly while the ring of done tasks is not empty. The worker that makes it so writes it, the
  * reap that empties it reads it, both under the mutex, so no wake is lost and none is left over.
  *
  * Limits. A task keeps its worker until it is done, so one huge discard delays what waits behind it when all others
- * are busy too. Nothing is cancelled: see blk_uring.c. Without even one thread, I/O is done by the caller, who is then
- * blocked by it; slow is better than not at all.
+ * are busy too. Nothing is cancelled: see blk_uring.c. Without even one thread, I/O is done by the caller, under the
+ * mutex, which nobody else wants then; it is blocked meanwhile, and slow is better than not at all.
  */
 #include "platform/linux/blk_plain.h"
 
@@ -93,7 +93,7 @@ static void put_done(struct blk_plain_queue *queue, uint16_t number, int result)
     }
 }
 
-/* Without the mutex. */
+/* Without the mutex; but that a caller without any worker has it. */
 static void run_group(struct blk_plain_queue *queue, uint16_t number, struct blk_run *ret_run)
 {
     blk_run_group(&queue->merge, number, ret_run);

@@ -152,7 +152,7 @@ static void server_queue_judge_piece(struct server_queue *queue, uint64_t took_n
 {
     uint32_t piece_ns = (uint32_t)u64_min(took_ns, POLL_LOOK_NS_MAX);
     bool less = queue->piece_ns == 0 || piece_ns < queue->piece_ns;
-    queue->piece_ns = less ? piece_ns : queue->piece_ns + queue->piece_ns / 64;
+    queue->piece_ns = less ? piece_ns : queue->piece_ns + (queue->piece_ns + 63) / 64;
 }
 
 /* Look on for up to @most_ns. The clock is read between pieces alone: at a find, the looks since then tell the time. */

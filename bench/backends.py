@@ -113,9 +113,10 @@ class Backplane:
         return found
 
     def file(self, path, direct):
+        """A file past the page cache if @direct; else as the program opens it when it is not told how."""
         options = [f'--blk-file={path}']
-        if self.has('--direct'):
-            options.append(f'--direct={"on" if direct else "off"}')
+        if direct and self.has('--direct'):
+            options.append('--direct=on')
         return self._backend('backplane', *options)
 
 

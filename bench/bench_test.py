@@ -332,6 +332,8 @@ class Programs(unittest.TestCase):
         self.assertFalse(ours.has('--pol'))
         self.assertEqual(ours.file('/f', True).command('/s'),
                          ['backplane', 'blk', '--blk-file=/f', '--direct=on', '--socket-path=/s'])
+        self.assertEqual(ours.file('/f', False).command('/s'),
+                         ['backplane', 'blk', '--blk-file=/f', '--socket-path=/s'])
 
     def test_modes_are_rows_where_the_program_has_them(self):
         ours = backends.Backplane.__new__(backends.Backplane)

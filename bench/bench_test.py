@@ -170,6 +170,15 @@ class Verdicts(unittest.TestCase):
         for fio, expected in (('fio', verdicts.REACHED), ('fio on both processors', verdicts.NOT_REACHED)):
             self.assertEqual(self.verdict(verdicts.file_of, results, 'tmpfs', 'x', 0.95, 'random reads', fio), expected)
 
+    def test_a_file_is_judged_by_the_split_ring_though_the_packed_one_is_faster(self):
+        rows = [row('backplane', 'ours', 94), row('backplane, packed', 'ours', 99, ring='packed'),
+                row('fio', 'limit', 100, ring=None)]
+        for iops, expected in ((94, verdicts.NOT_REACHED), (95, verdicts.REACHED), (None, verdicts.NOT_MEASURED)):
+            rows[0]['iops'] = iops
+            results = results_with('tmpfs', 'random reads', rows)
+            verdict = self.verdict(verdicts.file_of, results, 'tmpfs', 'x', 0.95, 'random reads', 'fio')
+            self.assertEqual(verdict, expected)
+
     def test_the_virtqueue_is_judged_by_the_ring_that_the_peer_has(self):
         virtqueue = {'rust-vmm': {'used': 100}, 'backplane, split': {'used': 51}, 'backplane, packed': {'used': 20}}
         self.assertEqual(self.verdict(verdicts.virtqueue, {'virtqueue': virtqueue}, 'used', 'u'), verdicts.NOT_REACHED)

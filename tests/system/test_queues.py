@@ -11,15 +11,24 @@ from daemon import Case, Control, main, wait_for
 from frontend import Guest
 
 
-def queue_threads(pid):
-    """The processors of each queue's thread, by the queue's number."""
-    found = {}
+def named_threads(pid):
+    """The name and the processors of each thread."""
+    found = []
     for thread in os.listdir(f'/proc/{pid}/task'):
         with open(f'/proc/{pid}/task/{thread}/comm', encoding='utf-8') as name:
-            kind, _, number = name.read().strip().partition('-')
-        if kind == 'queue':
-            found[int(number)] = os.sched_getaffinity(int(thread))
+            found.append((name.read().strip(), os.sched_getaffinity(int(thread))))
     return found
+
+
+def queue_threads(pid):
+    """The processors of each queue's thread, by the queue's number."""
+    return {int(name.removeprefix('queue-')): processors for name, processors in named_threads(pid)
+            if name.startswith('queue-')}
+
+
+def disk_workers(pid):
+    """The processors of each thread that calls the disk for a queue."""
+    return [processors for name, processors in named_threads(pid) if name == 'disk-worker']
 
 
 class Queues(Case):
@@ -51,6 +60,20 @@ class Queues(Case):
         places = [allowed[-1], allowed[0]] if len(allowed) > 1 else allowed
         threads = self.threads_of('--cpu-affinity=' + ','.join(str(place) for place in places))
         self.assertEqual(threads, {i: {places[i % len(places)]} for i in range(3)})
+
+    def test_threads_that_call_the_disk_run_anywhere_and_do_not_wait_for_the_queue(self):
+        allowed = os.sched_getaffinity(0)
+        for polling in ('adaptive', 'always'):
+            with self.subTest(polling):
+                daemon, guest = self.serve('blk', '--blk-file=' + self.image(), '--engine=plain',
+                                           f'--cpu-affinity={min(allowed)}', f'--polling={polling}')
+                guest.read_sector()
+                wait_for(lambda pid=daemon.pid: disk_workers(pid), 'a thread that calls the disk')
+                workers, queues = disk_workers(daemon.pid), queue_threads(daemon.pid)
+                daemon.terminate()
+                self.ends(daemon)
+                self.assertEqual(workers, [allowed] * len(workers))
+                self.assertEqual(queues, {0: {min(allowed)}})
 
     def test_threads_run_anywhere_without_a_list(self):
         allowed = os.sched_getaffinity(0)

@@ -45,9 +45,10 @@ struct blk_plain_queue {
     uint16_t depth;
     unsigned worker_count, worker_max, idle;
     pthread_t workers[BLK_PLAIN_WORKERS_MAX];
-    int event;    /* eventfd, -1: none */
-    int *results; /* by task number */
-    void *memory; /* of the rings and results */
+    const cpu_set_t *processors; /* where they may run; NULL: where the queue's thread may */
+    int event;                   /* eventfd, -1: none */
+    int *results;                /* by task number */
+    void *memory;                /* of the rings and results */
 
     /* the queue's own thread alone; but that workers read some of it */
     _Alignas(QUEUE_ALIGNMENT) struct blk_merge merge;
@@ -153,6 +154,10 @@ static bool start_worker(struct blk_plain_queue *queue)
     pthread_attr_destroy(&attributes);
     if (r != 0)
         return false;
+    /* It begins where we may run, and would wait there for a queue that looks on. If it may not leave, it stays. */
+    if (queue->processors != NULL)
+        pthread_setaffinity_np(queue->workers[queue->worker_count], sizeof(*queue->processors), queue->processors);
+    pthread_setname_np(queue->workers[queue->worker_count], "disk-worker");
     queue->worker_count++;
     return true;
 }
@@ -240,12 +245,13 @@ static size_t ring_bytes(unsigned depth)
     return depth * (2 * sizeof(uint16_t) + sizeof(int));
 }
 
-static int make_queue(struct blk_plain_queue *queue, struct blk_disk *disk, unsigned depth, unsigned workers)
+static int make_queue(struct blk_plain *plain, struct blk_plain_queue *queue, unsigned depth, unsigned workers)
 {
     pthread_mutex_init(&queue->mutex, NULL);
     pthread_cond_init(&queue->work, NULL);
     queue->depth = (uint16_t)depth;
     queue->worker_max = workers;
+    queue->processors = plain->processors_known ? &plain->processors : NULL;
     queue->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (queue->event < 0)
         return -errno;
@@ -255,7 +261,7 @@ static int make_queue(struct blk_plain_queue *queue, struct blk_disk *disk, unsi
     queue->results = queue->memory;
     queue->waiting.numbers = (uint16_t *)(queue->results + depth);
     queue->done.numbers = queue->waiting.numbers + depth;
-    return blk_merge_init(&queue->merge, disk, depth);
+    return blk_merge_init(&queue->merge, &plain->disk, depth);
 }
 
 int blk_plain_open(struct blk_plain *plain, const struct disk_image *image, unsigned queues, unsigned depth,
@@ -263,13 +269,15 @@ int blk_plain_open(struct blk_plain *plain, const struct disk_image *image, unsi
 {
     ASSERT(workers >= 1 && workers <= BLK_PLAIN_WORKERS_MAX);
     *plain = (struct blk_plain){.port.class = &plain_class};
+    /* Fails where there are more processors than a set has: then they run where their queue does. */
+    plain->processors_known = sched_getaffinity(0, sizeof(plain->processors), &plain->processors) == 0;
     int r = blk_disk_init(&plain->disk, image);
     if (r == 0) {
         plain->queues = queue_memory(queues, sizeof(plain->queues[0]));
         r = plain->queues == NULL ? -ENOMEM : 0;
     }
     while (r == 0 && plain->queue_count < queues)
-        r = make_queue(&plain->queues[plain->queue_count++], &plain->disk, depth, workers);
+        r = make_queue(plain, &plain->queues[plain->queue_count++], depth, workers);
     if (r < 0) {
         snprintf(error, error_bytes, "cannot set up the disk's queues: %s", strerror(-r));
         blk_plain_close(plain);

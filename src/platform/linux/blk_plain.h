@@ -6,6 +6,8 @@
 #ifndef PLATFORM_LINUX_BLK_PLAIN_H
 #define PLATFORM_LINUX_BLK_PLAIN_H
 
+#include <sched.h>
+
 #include "platform/linux/blk_task.h"
 #include "platform/linux/disk_image.h"
 
@@ -21,9 +23,15 @@ struct blk_plain {
     struct blk_disk disk;
     unsigned queue_count;
     struct blk_plain_queue *queues; /* [queue_count], owned */
+    cpu_set_t processors;           /* where workers may run */
+    bool processors_known;
 };
 
-/* Up to @workers threads a queue, started when there is work for them. -ENOMEM, -EMFILE: see @error. */
+/*
+ * Up to @workers threads a queue, started when there is work for them. They may run where the caller of this may: a
+ * queue's own thread, which starts them, may be bound to one processor, and that is for it alone. -ENOMEM, -EMFILE: see
+ * @error.
+ */
 int blk_plain_open(struct blk_plain *plain, const struct disk_image *image, unsigned queues, unsigned depth,
                    unsigned workers, char *error, size_t error_bytes);
 /* Ends the threads, after what they are at. */

@@ -100,6 +100,8 @@ static void server_queue_watch_port(struct server_queue *queue)
 {
     const struct server_queue_port *port = queue->port;
     int handle = port->handle ? port->handle(port->context, queue->index) : -1;
+    if (handle < 0)
+        queue->port_deaf = false; /* or its retries would go on: a handle that cannot be watched left none behind */
     if (handle == queue->port_watch.handle)
         return;
     loop_unwatch(queue->loop, &queue->port_watch);

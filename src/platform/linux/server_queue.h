@@ -29,7 +29,11 @@ struct server_queue_port {
      * any queue.
      */
     int (*handle)(void *context, unsigned index);
-    bool handle_changes; /* ask after each run, not once */
+    /*
+     * Ask after each run, not once. Then handle() tells what the last call of the model has found, not how things are
+     * now: if it says -1 since something has come meanwhile, nobody asks for that, and its wake is lost.
+     */
+    bool handle_changes;
     /*
      * Has the port something for queue @index right now? Cheap: no system call. On the queue's thread. NULL: only its
      * handle tells.

@@ -105,6 +105,34 @@ static void a_dry_source_that_cannot_be_waited_for_is_asked_again(void **state)
     finish(fixture);
 }
 
+struct timer_look {
+    struct server_queue *queue;
+    uint64_t at_ns;
+};
+
+static void look_at_the_timer(void *argument)
+{
+    struct timer_look *look = argument;
+    look->at_ns = look->queue->timer.at_ns;
+}
+
+static void a_source_that_is_dry_no_more_is_not_asked_again(void **state)
+{
+    (void)state;
+    struct fixture *fixture = given_a_server(true);
+    int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    struct timer_look look = {.queue = &fixture->server.server_queues[0]};
+    kick_a_dry_source(fixture, file);
+    server_queue_call(look.queue, look_at_the_timer, &look);
+    assert_true(look.at_ns != 0);
+    atomic_store(&fixture->dry, false);
+    wait_until_used(fixture);
+    server_queue_call(look.queue, look_at_the_timer, &look);
+    assert_int_equal(look.at_ns, 0);
+    close(file);
+    finish(fixture);
+}
+
 static void a_rate_limit_is_kept_by_a_timer(void **state)
 {
     (void)state;
@@ -211,6 +239,7 @@ int main(void)
         cmocka_unit_test(looks_at_a_ring_that_has_no_kick_line),
         cmocka_unit_test(a_dry_source_is_waited_for_and_not_asked_again_and_again),
         cmocka_unit_test(a_dry_source_that_cannot_be_waited_for_is_asked_again),
+        cmocka_unit_test(a_source_that_is_dry_no_more_is_not_asked_again),
         cmocka_unit_test(a_rate_limit_is_kept_by_a_timer),
         cmocka_unit_test(leaves_no_kick_behind_for_the_front_end_to_find),
         cmocka_unit_test(a_call_line_that_comes_late_hears_of_what_was_before),

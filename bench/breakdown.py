@@ -356,6 +356,7 @@ CASES = [  # title, driver's options, memory as well
     ('split ring, depth 32', {'ring': 'split', 'depth': 32, 'burst': 32, 'wait': 'event'}, True),
     ('packed ring, depth 32', {'ring': 'packed', 'depth': 32, 'burst': 32, 'wait': 'event'}, True),
     ('split ring, depth 1', {'ring': 'split', 'depth': 1, 'wait': 'event'}, False),
+    ('packed ring, depth 1', {'ring': 'packed', 'depth': 1, 'wait': 'event'}, False),
 ]
 
 

@@ -188,8 +188,6 @@ static inline struct virtq_chain *virtq_read_end(struct virtqueue *queue, const 
     memset(chain->cleared, 0, sizeof(chain->cleared));
     arena->free_slot_count--;
     queue->out_count++;
-    /* What begins a request is read soon, and was written by another processor. */
-    __builtin_prefetch(read->iov->base);
     return chain;
 }
 

@@ -104,6 +104,9 @@ static int start_burst(struct blk_turn *turn, struct virtq_chain **chains, unsig
     int verdict = BLK_STARTED;
     unsigned i;
 
+    /* Headers were written by another processor: let them come while the first ones are judged. */
+    for (i = 0; i < chain_count; i++)
+        __builtin_prefetch(chains[i]->iov->base);
     for (i = 0; i < chain_count; i++) {
         verdict = blk_request_start(turn, chains[i]);
         if (verdict == BLK_ANSWERED)

@@ -46,7 +46,9 @@ class Run(unittest.TestCase):
         for variant in variants:
             self.assertIn(variant['name'], done.stdout)
         self.assertIn('null, depth 32, polled', done.stdout)
-        self.assertRegex(done.stdout.splitlines()[-2], r'quiet in all|TOO BUSY in')
+        self.assertRegex(done.stdout.splitlines()[-3], r'quiet in all|TOO BUSY in')
+        for path in figures, f'{folder}/plots/null.svg':
+            self.assertIn(f'wrote {path}', done.stdout.splitlines()[-2:])
         self.assertGreaterEqual(results['quiet']['measured'], sum(
             1 for variant in variants for row in (*variant['rows'], *variant['ceilings'].values()) if 'iops' in row))
 

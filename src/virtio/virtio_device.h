@@ -16,7 +16,7 @@
 
 #include <stdatomic.h>
 
-#include "virtio/state.h"
+#include "base/state.h"
 #include "virtio/virtqueue.h"
 
 struct virtio_device;

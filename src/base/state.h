@@ -4,8 +4,8 @@
  * A reader skips tags it does not know and refuses versions that are newer than its own, so old and new understand each
  * other as far as they can. Used for orderly transfer: after all queues have stopped.
  */
-#ifndef VIRTIO_STATE_H
-#define VIRTIO_STATE_H
+#ifndef BASE_STATE_H
+#define BASE_STATE_H
 
 #include "base/base.h"
 

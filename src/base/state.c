@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
-#include "virtio/state.h"
+#include "base/state.h"
 
 #include <errno.h>
 

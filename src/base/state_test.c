@@ -7,7 +7,7 @@
 
 #include <errno.h>
 
-#include "virtio/state.h"
+#include "base/state.h"
 
 static void records_come_back_as_they_were_put(void **state)
 {

@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* backplane blk: docs/man/backplane-blk.1 is the reference. */
-#include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
 
-#include "devices/blk/blk.h"
-#include "platform/linux/blk_backend.h"
-#include "platform/linux/disk_report.h"
+#include "platform/linux/disk_device.h"
 #include "platform/linux/short_text.h"
 #include "programs/command.h"
 #include "programs/daemon.h"
-
-/* Requests a queue may have in flight: twice the ring that QEMU makes by default. */
-#define BLK_DEPTH_DEFAULT 256
 
 /*
  * A front end that wants more queues than there are refuses to start, and one queue for each virtual processor is
@@ -20,16 +14,7 @@
  */
 #define BLK_QUEUES_DEFAULT 16
 
-/* Chains of the longest kind are rare; some are kept so that one slow request does not hold up the next. */
-#define BLK_LONG_RUNS 4
-
-/* With a seg-max above this they are the rule: header and status are pieces too. */
-#define BLK_SEG_MAX_MEDIUM (VIRTQ_MEDIUM_RUN_PIECES - 2)
-
 #define BLK_SIZE_MAX_MIN 4096 /* a page: drivers cannot split further */
-
-/* The last I/O of a daemon that was killed is done by then, on a disk that works. */
-#define BLK_LOCK_WAIT_MS 1000
 
 struct blk_command {
     struct daemon_options daemon;
@@ -45,11 +30,7 @@ struct blk_command {
     uint64_t direct; /* which of blk_directs */
     bool in_order;
 
-    struct disk_image image;
-    struct blk_backend backend;
-    struct device_queues device_queues;
-    struct blk blk;
-    struct disk_report report;
+    struct disk_device disk;
 };
 
 /* The order of enum blk_engine. */
@@ -61,46 +42,25 @@ static const enum disk_direct blk_direct_meanings[] = {DISK_DIRECT_AUTO, DISK_DI
 
 static const char *const blk_block_sizes[] = {"auto", "512", "4096", NULL};
 
-static int blk_handle(void *context, unsigned index)
-{
-    struct blk_command *command = context;
-    return blk_backend_handle(&command->backend, index);
-}
-
-static bool blk_ready(void *context, unsigned index)
-{
-    const struct blk_command *command = context;
-    return blk_backend_ready(&command->backend, index);
-}
-
-static bool blk_rest(void *context, unsigned index)
-{
-    struct blk_command *command = context;
-    return blk_backend_rest(&command->backend, index);
-}
-
 static void blk_begin(void *context, struct loop *loop, const struct log *log)
 {
     struct blk_command *command = context;
-    struct disk_errors *errors = blk_backend_errors(&command->backend);
-    if (errors)
-        disk_report_begin(&command->report, loop, log, command->path, errors, DISK_REPORT_PAUSE_NS);
+    disk_device_report_begin(&command->disk, loop, log);
 }
 
 static void blk_end(void *context)
 {
     struct blk_command *command = context;
-    if (command->report.errors)
-        disk_report_end(&command->report);
+    disk_device_report_end(&command->disk);
 }
 
 /* "write at 12582912: No space left on device"; null before the first. */
-static json_t *blk_last_error(struct blk_command *command)
+static json_t *blk_last_error(struct disk_device *disk)
 {
     char text[DISK_ERROR_TEXT_BYTES];
     struct disk_error last;
     uint64_t total;
-    struct disk_errors *errors = blk_backend_errors(&command->backend);
+    struct disk_errors *errors = blk_backend_errors(&disk->backend);
     if (!errors || disk_errors_last(errors, &total, &last) < 0)
         return json_null();
     disk_error_print(&last, text, sizeof(text));
@@ -120,108 +80,37 @@ static const struct {
 
 static json_t *blk_statistics(void *context)
 {
-    struct blk_command *command = context;
+    struct disk_device *disk = &((struct blk_command *)context)->disk;
     struct blk_backend_counters host;
-    blk_backend_count(&command->backend, &host);
+    blk_backend_count(&disk->backend, &host);
     json_t *answer =
-        json_pack("{s:s, s:I, s:b, s:b}", "engine", blk_engine_name(command->backend.engine), "size_bytes",
-                  (json_int_t)(atomic_load(&command->blk.capacity_sectors) * VIRTIO_BLK_SECTOR_BYTES), "read_only",
-                  command->blk.options.read_only, "writeback", (bool)atomic_load(&command->blk.writeback));
+        json_pack("{s:s, s:I, s:b, s:b}", "engine", blk_engine_name(disk->backend.engine), "size_bytes",
+                  (json_int_t)(atomic_load(&disk->blk.capacity_sectors) * VIRTIO_BLK_SECTOR_BYTES), "read_only",
+                  disk->blk.options.read_only, "writeback", (bool)atomic_load(&disk->blk.writeback));
     for (size_t i = 0; i < ARRAY_SIZE(blk_counter_names); i++)
         json_object_set_new(answer, blk_counter_names[i].name,
-                            json_integer((json_int_t)blk_count(&command->blk, blk_counter_names[i].counter)));
-    json_object_set_new(answer, "direct", json_boolean(command->image.direct));
+                            json_integer((json_int_t)blk_count(&disk->blk, blk_counter_names[i].counter)));
+    json_object_set_new(answer, "direct", json_boolean(disk->image.direct));
     json_object_set_new(answer, "host_operations", json_integer((json_int_t)host.operations));
     json_object_set_new(answer, "host_merged", json_integer((json_int_t)host.merged));
     json_object_set_new(answer, "host_blocking", json_integer((json_int_t)host.blocking));
     json_object_set_new(answer, "host_calls", json_integer((json_int_t)host.calls));
-    json_object_set_new(answer, "last_error", blk_last_error(command));
+    json_object_set_new(answer, "last_error", blk_last_error(disk));
     return answer;
 }
 
 static int blk_resize_command(void *context, bool may_shrink, uint64_t *ret_bytes, char *error, size_t error_bytes)
 {
     struct blk_command *command = context;
-    uint64_t bytes, before = atomic_load(&command->blk.capacity_sectors) * VIRTIO_BLK_SECTOR_BYTES;
-    if (!command->path) {
-        snprintf(error, error_bytes, "a null disk has no file to follow");
-        return -ENOTSUP;
-    }
-    int r = disk_image_refresh_size(&command->image, &bytes);
-    if (r < 0) {
-        snprintf(error, error_bytes, "cannot find out the size of %s: %s", SHORTENED(command->path), strerror(-r));
-        return r;
-    }
-    /* As the guest is shown it: in whole blocks. */
-    bytes = align_down(bytes, command->blk.options.block_bytes);
-    if (bytes == 0) {
-        snprintf(error, error_bytes, "%s is shorter than one block of %u bytes, the least a disk has; make it larger",
-                 SHORTENED(command->path), command->blk.options.block_bytes);
-        return -EINVAL;
-    }
-    if (bytes < before && !may_shrink) {
-        snprintf(error, error_bytes, "%s has shrunk from %llu to %llu bytes; --shrink takes that away from the guest",
-                 SHORTENED(command->path), (unsigned long long)before, (unsigned long long)bytes);
-        return -EINVAL;
-    }
-    *ret_bytes = bytes;
-    if (bytes == before)
-        return 0;
-    blk_resize(&command->blk, bytes);
-    return 1;
-}
-
-static struct blk_options blk_device_options(const struct blk_command *command)
-{
-    const struct disk_image *image = &command->image;
-    bool file = command->path != NULL;
-    uint32_t block_bytes = command->block_size == 2                                       ? 4096
-                           : file && image->logical_block_bytes > VIRTIO_BLK_SECTOR_BYTES ? 4096
-                                                                                          : VIRTIO_BLK_SECTOR_BYTES;
-    struct blk_options options = {
-        .size_bytes = file ? image->size_bytes : command->null_bytes,
-        .block_bytes = block_bytes,
-        .physical_bytes = file && image->physical_block_bytes > block_bytes ? image->physical_block_bytes : block_bytes,
-        .optimal_io_bytes = file ? image->optimal_io_bytes : 0,
-        .seg_max = (uint32_t)command->seg_max,
-        .size_max = (uint32_t)command->size_max,
-        .limit_iops = command->limit_iops,
-        .limit_bytes_per_s = command->limit_bytes_per_s,
-        .discard_granularity_bytes = file ? image->discard_granularity_bytes : 0,
-        .read_only = command->read_only,
-        .discard = file && !command->read_only && image->discard,
-        .write_zeroes = file && !command->read_only,
-        .write_cache = file && !command->read_only,
-    };
-    if (command->serial)
-        memcpy(options.serial, command->serial, strlen(command->serial));
-    return options;
+    return disk_device_resize(&command->disk, may_shrink, ret_bytes, error, error_bytes);
 }
 
 static int blk_serve(struct blk_command *command)
 {
-    const struct blk_options options = blk_device_options(command);
-    if (command->block_size == 1 && options.block_bytes != VIRTIO_BLK_SECTOR_BYTES)
-        return daemon_complain(EXIT_FAILED, "blk", "--block-size=512: %s has blocks of %u%s; leave the option out",
-                               SHORTENED(command->path), options.block_bytes,
-                               command->image.direct ? " past the page cache" : "");
-    int r = blk_init(&command->blk, command->device_queues.queues, (uint16_t)command->queues, command->backend.port,
-                     &options);
-    if (r < 0)
-        return daemon_complain(EXIT_FAILED, "blk", "cannot make a disk of %llu bytes in blocks of %u: %s",
-                               (unsigned long long)options.size_bytes, options.block_bytes, strerror(-r));
-    command->blk.device.offers_in_order = command->in_order;
-    const struct daemon_device device = {
+    struct daemon_device device = {
         .name = "blk",
-        .device = &command->blk.device,
-        .queues = &command->device_queues,
-        .queue_port =
-            {
-                .handle = blk_handle,
-                .ready = blk_ready,
-                .rest = blk_rest,
-                .context = command,
-            },
+        .device = &command->disk.blk.device,
+        .queues = &command->disk.queues,
         .own_threads = true,
         .statistics = blk_statistics,
         .resize = blk_resize_command,
@@ -229,57 +118,38 @@ static int blk_serve(struct blk_command *command)
         .end = blk_end,
         .context = command,
     };
+    disk_device_queue_port(&command->disk, &device.queue_port);
     return daemon_run(&command->daemon, &device);
 }
 
-static int blk_open_backend(struct blk_command *command)
+static int blk_open_and_serve(struct blk_command *command)
 {
-    char error[OPTIONS_ERROR_BYTES] = "";
-    const struct blk_backend_options options = {
-        .engine = command->path ? (enum blk_engine)command->engine : BLK_ENGINE_NULL,
-        .image = command->path ? &command->image : NULL,
+    static const uint32_t block_sizes[] = {0, VIRTIO_BLK_SECTOR_BYTES, 4096};
+    char error[DISK_DEVICE_ERROR_BYTES] = "";
+    const struct disk_device_options options = {
+        .path = command->path,
+        .null_bytes = command->null_bytes,
+        .serial = command->serial,
         .queues = (unsigned)command->queues,
         .depth = (unsigned)command->depth,
-    };
-    if (blk_backend_open(&command->backend, &options, error, sizeof(error)) < 0)
-        return daemon_complain(EXIT_FAILED, "blk", "%s", error);
-    if (command->backend.note[0] != '\0') {
-        const struct log log = {.name = "backplane blk", .level = (enum log_level)command->daemon.log_level};
-        log_line(&log, LOG_LEVEL_INFO, "io_uring is not used: %s", command->backend.note);
-    }
-
-    int status = EXIT_FAILED;
-    const struct virtq_arena_shape shape = {
-        .slots = (uint16_t)command->depth,
-        .medium_runs = (uint16_t)command->depth,
-        .long_runs = command->seg_max > BLK_SEG_MAX_MEDIUM ? (uint16_t)command->depth : BLK_LONG_RUNS,
-        .request_bytes = blk_request_bytes(),
-    };
-    if (device_queues_open(&command->device_queues, (unsigned)command->queues, &shape) < 0) {
-        daemon_complain(0, "blk", "out of memory");
-    } else {
-        status = blk_serve(command);
-        device_queues_close(&command->device_queues);
-    }
-    blk_backend_close(&command->backend);
-    return status;
-}
-
-static int blk_open_image(struct blk_command *command)
-{
-    char error[DISK_IMAGE_ERROR_BYTES];
-    const struct disk_image_options options = {
-        .path = command->path,
-        .read_only = command->read_only,
+        .block_bytes = block_sizes[command->block_size],
+        .seg_max = (uint32_t)command->seg_max,
+        .size_max = (uint32_t)command->size_max,
+        .limit_iops = command->limit_iops,
+        .limit_bytes_per_s = command->limit_bytes_per_s,
+        .engine = (enum blk_engine)command->engine,
         .direct = blk_direct_meanings[command->direct],
-        .lock_wait_ms = BLK_LOCK_WAIT_MS,
+        .read_only = command->read_only,
+        .in_order = command->in_order,
     };
-    if (!command->path)
-        return blk_open_backend(command);
-    if (disk_image_open(&command->image, &options, error, sizeof(error)) < 0)
+    if (disk_device_open(&command->disk, &options, error, sizeof(error)) < 0)
         return daemon_complain(EXIT_FAILED, "blk", "%s", error);
-    int status = blk_open_backend(command);
-    disk_image_close(&command->image);
+    if (command->disk.backend.note[0] != '\0') {
+        const struct log log = {.name = "backplane blk", .level = (enum log_level)command->daemon.log_level};
+        log_line(&log, LOG_LEVEL_INFO, "io_uring is not used: %s", command->disk.backend.note);
+    }
+    int status = blk_serve(command);
+    disk_device_close(&command->disk);
     return status;
 }
 
@@ -307,7 +177,7 @@ static uint64_t blk_queues_default(void)
 int command_blk(int count, char **arguments)
 {
     struct blk_command command = {
-        .daemon.log_level = LOG_LEVEL_ERROR, .queues = blk_queues_default(), .depth = BLK_DEPTH_DEFAULT};
+        .daemon.log_level = LOG_LEVEL_ERROR, .queues = blk_queues_default(), .depth = DISK_DEPTH_DEFAULT};
     struct option table[] = {
         option_text("blk-file", &command.path, "PATH", "the raw image or block device to serve"),
         option_flag("read-only", &command.read_only, "let nobody write"),
@@ -347,5 +217,5 @@ int command_blk(int count, char **arguments)
     if (status >= 0)
         return status;
     daemon_take_signals();
-    return blk_open_image(&command);
+    return blk_open_and_serve(&command);
 }

@@ -18,6 +18,7 @@ build  meson                    the build system
 build  ninja-build              runs the build
 build  pkgconf                  finds libraries
 build  liburing-dev             block I/O by io_uring
+build  libseccomp-dev           limits what threads may ask of the kernel
 build  libjansson-dev           JSON of the control socket
 build  python3                  runs meson and the checks in tools/
 build  binutils                 ar and nm, for the library and the purity check

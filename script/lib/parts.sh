@@ -63,7 +63,10 @@ build_options()
         printf '%s\n' --buildtype=release -Dtests=disabled -Dprograms=disabled -During=enabled -Dsmoke=false
         ;;
     # What packagers may leave out: that it builds is all there is to see.
-    least) printf '%s\n' -Dtests=disabled -Dprograms=enabled -During=disabled -Dsmoke=false -Dbench=false ;;
+    least)
+        printf '%s\n' -Dtests=disabled -Dprograms=enabled -During=disabled -Dseccomp=disabled -Dsmoke=false \
+            -Dbench=false
+        ;;
     asan)
         printf '%s\n' "${sanitized[@]}" -Db_sanitize=address,undefined \
             '-Dc_args=-fno-sanitize-recover=all -fno-omit-frame-pointer'
@@ -226,8 +229,8 @@ arm64_prepare()
     local codename libraries
     # shellcheck source=/dev/null
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    cached "arm64-libraries-$codename-2" \
-        foreign_unpack arm64 libcmocka0 libcmocka-dev liburing2 liburing-dev || return 1
+    cached "arm64-libraries-$codename-3" \
+        foreign_unpack arm64 libcmocka0 libcmocka-dev liburing2 liburing-dev libseccomp2 libseccomp-dev || return 1
     libraries=$CACHED/usr/lib/aarch64-linux-gnu
     cat >build-test/aarch64-sysroot.ini.new <<INI
 [binaries]

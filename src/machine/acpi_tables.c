@@ -115,7 +115,7 @@ enum {
 #define ACPI_RESET_VALUE 1
 
 /* Registers of devices/acpi_power. */
-enum { POWER_SLEEP_CONTROL = 0, POWER_SLEEP_STATUS = 1, POWER_RESET = 2, POWER_EVENT = 4, POWER_BYTES = 8 };
+enum { POWER_SLEEP_CONTROL = 0, POWER_SLEEP_STATUS = 1, POWER_RESET = 2, POWER_EVENT = 3, POWER_BYTES = 4 };
 
 /* Generic Address Structure (5.2.3.2): system memory, 8 bits, byte access. */
 static void acpi_put_address(uint8_t *to, uint64_t address)

@@ -93,6 +93,6 @@ int daemon_run(const struct daemon_options *options, const struct daemon_device 
 void daemon_stop(struct daemon *daemon);
 
 /* Answers a line of the control socket: control_socket.h. @context is the daemon. */
-char *daemon_answer(void *context, const char *line, size_t length);
+char *daemon_answer(void *context, struct control_later *later, const char *line, size_t length);
 
 #endif

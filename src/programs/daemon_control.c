@@ -144,8 +144,9 @@ static json_t *daemon_serve_line(struct daemon *daemon, const char *line, size_t
     return known ? answer : daemon_refuse("unknown command; there are stats, resize and quit");
 }
 
-char *daemon_answer(void *context, const char *line, size_t length)
+char *daemon_answer(void *context, struct control_later *later, const char *line, size_t length)
 {
+    (void)later;
     json_t *answer = daemon_serve_line(context, line, length);
     char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
     json_decref(answer);

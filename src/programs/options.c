@@ -91,6 +91,19 @@ static int options_set_choice(struct option *option, const char *text, char *err
     return options_fail(error, error_bytes, "--%s=%s: choose one of %s", option->name, SHORTENED(text), list);
 }
 
+static int options_append(struct option *option, const char *text, char *error, size_t error_bytes)
+{
+    struct option_list *list = option->value.texts;
+    if (*text == '\0')
+        return options_fail(error, error_bytes, "--%s is empty; give it as --%s=%s", option->name, option->name,
+                            option->argument);
+    if (list->count == OPTION_LIST_MAX)
+        return options_fail(error, error_bytes, "--%s is given more than %d times; that is the most", option->name,
+                            OPTION_LIST_MAX);
+    list->values[list->count++] = text;
+    return 0;
+}
+
 static int options_set(struct option *option, const char *text, char *error, size_t error_bytes)
 {
     switch (option->kind) {
@@ -103,6 +116,8 @@ static int options_set(struct option *option, const char *text, char *error, siz
                                 option->argument);
         *option->value.text = text;
         return 0;
+    case OPTION_TEXTS:
+        return options_append(option, text, error, error_bytes);
     case OPTION_CHOICE:
         return options_set_choice(option, text, error, error_bytes);
     default:
@@ -140,7 +155,7 @@ static int options_take(struct option *options, size_t option_count, char **argu
                                 option->name, option->argument);
         text = arguments[++*index];
     }
-    if (option->given)
+    if (option->given && option->kind != OPTION_TEXTS)
         return options_fail(error, error_bytes, "--%s is given twice; choose one", option->name);
     option->given = true;
     return options_set(option, text, error, error_bytes);

@@ -16,9 +16,17 @@
 enum option_kind {
     OPTION_FLAG,   /* no value */
     OPTION_TEXT,   /* not empty */
+    OPTION_TEXTS,  /* the same, as often as it is wanted */
     OPTION_NUMBER, /* decimal */
     OPTION_BYTES,  /* decimal, and K, M, G or T for powers of 1024 */
     OPTION_CHOICE, /* one of a few words */
+};
+
+/* Values of an option that may be repeated. */
+#define OPTION_LIST_MAX 32
+struct option_list {
+    unsigned count;
+    const char *values[OPTION_LIST_MAX]; /* borrowed from the arguments */
 };
 
 struct option {
@@ -27,6 +35,7 @@ struct option {
     union {
         bool *flag;
         const char **text;
+        struct option_list *texts;
         uint64_t *number; /* also BYTES, and CHOICE: which one */
     } value;
     const char *argument; /* what help calls the value: "PATH" */
@@ -45,6 +54,13 @@ static inline struct option option_flag(const char *name, bool *flag, const char
 static inline struct option option_text(const char *name, const char **text, const char *argument, const char *help)
 {
     return (struct option){.name = name, .kind = OPTION_TEXT, .value.text = text, .argument = argument, .help = help};
+}
+
+static inline struct option option_texts(const char *name, struct option_list *texts, const char *argument,
+                                         const char *help)
+{
+    return (struct option){
+        .name = name, .kind = OPTION_TEXTS, .value.texts = texts, .argument = argument, .help = help};
 }
 
 static inline struct option option_number(const char *name, uint64_t *number, uint64_t minimum, uint64_t maximum,

@@ -183,6 +183,27 @@ static void bytes_have_suffixes_for_powers_of_1024_and_never_wrap(void **state)
         assert_int_equal(options_parse_bytes(wrong[i], &bytes), -EINVAL);
 }
 
+static void keeps_the_values_of_an_option_that_may_be_repeated_in_their_order(void **state)
+{
+    (void)state;
+    struct option_list list = {0};
+    struct option table[] = {option_texts("disk", &list, "PATH", "a disk")};
+    char error[OPTIONS_ERROR_BYTES], *arguments[OPTION_LIST_MAX + 1];
+    char *two[] = {"--disk=a", "--disk", "b"}, *empty[] = {"--disk="};
+    assert_int_equal(options_parse(table, 1, two, 3, NULL, 0, error, sizeof(error)), 0);
+    assert_int_equal(list.count, 2);
+    assert_string_equal(list.values[0], "a");
+    assert_string_equal(list.values[1], "b");
+    assert_int_equal(options_parse(table, 1, empty, 1, NULL, 0, error, sizeof(error)), -EINVAL);
+    list.count = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(arguments); i++)
+        arguments[i] = "--disk=c";
+    assert_int_equal(options_parse(table, 1, arguments, OPTION_LIST_MAX, NULL, 0, error, sizeof(error)), 0);
+    list.count = 0;
+    assert_int_equal(options_parse(table, 1, arguments, OPTION_LIST_MAX + 1, NULL, 0, error, sizeof(error)), -EINVAL);
+    assert_non_null(strstr(error, "more than 32 times"));
+}
+
 static void asks_for_an_option_whatever_else_is_wrong(void **state)
 {
     (void)state;
@@ -207,6 +228,7 @@ int main(void)
         cmocka_unit_test(refuses_what_is_no_option_and_says_its_name_alone),
         cmocka_unit_test(a_choice_is_a_number_and_a_wrong_one_lists_them),
         cmocka_unit_test(bytes_have_suffixes_for_powers_of_1024_and_never_wrap),
+        cmocka_unit_test(keeps_the_values_of_an_option_that_may_be_repeated_in_their_order),
         cmocka_unit_test(asks_for_an_option_whatever_else_is_wrong),
     };
     return cmocka_run_group_tests_name("options", tests, NULL, NULL);

@@ -30,6 +30,8 @@ static void control_client_close(struct control_client *client)
     close(handle);
     free(client->answer);
     client->answer = NULL;
+    client->waits = false;
+    client->turn++;
 }
 
 /* Send what waits. False: the client is gone, or done with, and closed. */
@@ -59,7 +61,13 @@ static bool control_client_flush(struct control_client *client)
 
 static bool control_client_answer(struct control_client *client, const char *line, size_t length)
 {
-    client->answer = client->control->answer(client->control->context, line, length);
+    struct control_socket *control = client->control;
+    struct control_later later = {
+        .control = control, .client = (unsigned)(client - control->clients), .turn = client->turn};
+    client->answer = control->answer(control->context, &later, line, length);
+    client->waits = !client->answer && !later.control;
+    if (client->waits)
+        return true;
     client->answer_bytes = client->answer ? strlen(client->answer) : 0;
     client->sent = 0;
     if (!client->answer) {
@@ -72,7 +80,7 @@ static bool control_client_answer(struct control_client *client, const char *lin
 /* Answer whole lines as far as answers are taken. False: closed. */
 static bool control_client_lines(struct control_client *client)
 {
-    while (!client->answer) {
+    while (!client->answer && !client->waits) {
         char *end = memchr(client->line, '\n', client->received);
         if (!end && client->received == sizeof(client->line)) {
             client->overlong = true;
@@ -106,26 +114,51 @@ static bool control_client_receive(struct control_client *client)
     return true;
 }
 
+/* Answer what has come, and wait for what is due next. */
+static void control_client_go_on(struct control_client *client)
+{
+    if (!control_client_lines(client))
+        return;
+    if (client->ended && !client->answer && !client->waits) {
+        control_client_close(client);
+        return;
+    }
+    unsigned wanted = client->answer ? LOOP_WRITABLE : client->waits ? 0 : LOOP_READABLE;
+    if (loop_watch_change(client->control->loop, &client->watch, wanted) < 0)
+        control_client_close(client);
+}
+
 static void control_client_ready(struct loop_watch *watch, unsigned events)
 {
     struct control_client *client = container_of(watch, struct control_client, watch);
-    if (events & LOOP_HANGUP && client->answer) {
+    if (events & LOOP_HANGUP && (client->answer || client->waits)) {
         control_client_close(client); /* nobody will take it */
         return;
     }
     if (!control_client_flush(client))
         return;
-    if (!client->answer && !client->ended && !control_client_receive(client))
+    if (!client->answer && !client->waits && !client->ended && !control_client_receive(client))
         return;
-    if (!control_client_lines(client))
-        return;
-    if (client->ended && !client->answer) {
-        control_client_close(client);
+    control_client_go_on(client);
+}
+
+void control_socket_answer(struct control_later *later, char *text)
+{
+    struct control_client *client = later->control ? &later->control->clients[later->client] : NULL;
+    bool owed = client && client->waits && client->turn == later->turn;
+    *later = (struct control_later){0};
+    if (!owed) {
+        free(text);
         return;
     }
-    unsigned wanted = client->answer ? LOOP_WRITABLE : LOOP_READABLE;
-    if (loop_watch_change(client->control->loop, watch, wanted) < 0)
+    client->waits = false;
+    client->answer = text;
+    client->answer_bytes = text ? strlen(text) : 0;
+    client->sent = 0;
+    if (!text)
         control_client_close(client);
+    else if (control_client_flush(client))
+        control_client_go_on(client);
 }
 
 static struct control_client *control_free_client(struct control_socket *control)
@@ -158,6 +191,7 @@ static void control_listener_ready(struct loop_watch *watch, unsigned events)
     client->heard_ns = loop_now_ns();
     client->ended = false;
     client->overlong = false;
+    client->waits = false;
     client->received = 0;
     if (loop_watch(control->loop, &client->watch, handle, LOOP_READABLE, control_client_ready) < 0)
         close(handle);
@@ -171,7 +205,8 @@ static void control_retry(struct loop_timer *timer)
 }
 
 int control_socket_open(struct control_socket *control, struct loop *loop, const struct unix_listener *listener,
-                        char *(*answer)(void *context, const char *line, size_t length), void *context)
+                        char *(*answer)(void *context, struct control_later *later, const char *line, size_t length),
+                        void *context)
 {
     control->loop = loop;
     control->listener = *listener;

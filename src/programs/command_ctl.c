@@ -18,7 +18,12 @@
 /* Far more than the statistics of 64 queues. */
 #define CTL_ANSWER_BYTES_MAX (1u << 20)
 
-static const char *const ctl_commands[] = {"stats", "resize", "quit"};
+/* Of devices; of machines. */
+static const char *const ctl_commands[] = {"stats",  "resize",   "quit",       "status",        "pause",
+                                           "resume", "snapshot", "device-add", "device-remove", "power-button"};
+
+/* A command may have as many. */
+#define CTL_WORDS_MAX 10
 
 static int ctl_send(int handle, const json_t *command)
 {
@@ -162,6 +167,21 @@ static int ctl_ask(const char *path, const json_t *command, bool as_json)
     return status;
 }
 
+/* NAME=VALUE: a text, or a truth when VALUE is true or false. */
+static int ctl_add_word(json_t *command, const char *word)
+{
+    char name[32];
+    const char *equals = strchr(word, '=');
+    if (!equals || equals == word || (size_t)(equals - word) >= sizeof(name))
+        return -EINVAL;
+    memcpy(name, word, (size_t)(equals - word));
+    name[equals - word] = '\0';
+    json_t *value = strcmp(equals + 1, "true") == 0    ? json_true()
+                    : strcmp(equals + 1, "false") == 0 ? json_false()
+                                                       : json_string(equals + 1);
+    return json_object_set_new(command, name, value) == 0 ? 0 : -EILSEQ;
+}
+
 int command_ctl(int count, char **arguments)
 {
     char error[OPTIONS_ERROR_BYTES];
@@ -172,13 +192,15 @@ int command_ctl(int count, char **arguments)
         option_flag("help", &help, "print this text and exit"),
     };
     if (options_ask(arguments, count, "help")) {
-        fputs("usage: backplane ctl PATH stats|resize|quit [options]\n\n"
-              "Ask the device whose --control-path is PATH.\n\n",
-              stdout);
+        fputs(
+            "usage: backplane ctl PATH COMMAND [NAME=VALUE ...] [options]\n\n"
+            "Ask the device or machine whose --control-path is PATH. Devices: stats, resize, quit. Machines: status,\n"
+            "pause, resume, snapshot, device-add, device-remove, resize, power-button, quit.\n\n",
+            stdout);
         options_print(table, ARRAY_SIZE(table));
         return EXIT_DONE;
     }
-    const char *words[2];
+    const char *words[CTL_WORDS_MAX];
     int word_count =
         options_parse(table, ARRAY_SIZE(table), arguments, count, words, ARRAY_SIZE(words), error, sizeof(error));
     if (word_count < 0)
@@ -189,10 +211,22 @@ int command_ctl(int count, char **arguments)
     for (size_t i = 0; i < ARRAY_SIZE(ctl_commands); i++)
         known = known || strcmp(words[1], ctl_commands[i]) == 0;
     if (!known)
-        return daemon_complain(EXIT_WRONG_USE, "ctl", "unknown command %s; there are stats, resize and quit",
+        return daemon_complain(EXIT_WRONG_USE, "ctl",
+                               "unknown command %s; devices have stats, resize and quit, machines also status, pause, "
+                               "resume, snapshot, device-add, device-remove and power-button",
                                SHORTENED(words[1]));
 
     json_t *command = json_pack("{s:s}", "command", words[1]);
+    for (int i = 2; command && i < word_count; i++) {
+        int r = ctl_add_word(command, words[i]);
+        if (r < 0) {
+            json_decref(command);
+            return r == -EINVAL
+                       ? daemon_complain(EXIT_WRONG_USE, "ctl", "\"%s\" is not understood; give it as NAME=VALUE",
+                                         SHORTENED(words[i]))
+                       : daemon_complain(EXIT_FAILED, "ctl", "%s: it is no text in UTF-8", SHORTENED(words[i]));
+        }
+    }
     if (command && shrink)
         json_object_set_new(command, "shrink", json_true());
     int status = command ? ctl_ask(words[0], command, as_json) : daemon_complain(EXIT_FAILED, "ctl", "out of memory");

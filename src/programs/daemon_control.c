@@ -4,23 +4,9 @@
  * "error" when that is false. docs/man/backplane-ctl.1 is the reference.
  */
 #include <errno.h>
-#include <stdlib.h>
 
+#include "programs/control_json.h"
 #include "programs/daemon.h"
-
-static json_t *daemon_refuse(const char *text)
-{
-    char plain[OPTIONS_ERROR_BYTES];
-    json_t *answer = json_pack("{s:b, s:s}", "ok", 0, "error", text);
-    if (answer)
-        return answer;
-    /* JSON is UTF-8; a path in @text may be any bytes, and may have been cut within a character. */
-    size_t length = size_min(strlen(text), sizeof(plain) - 1);
-    for (size_t i = 0; i < length; i++)
-        plain[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
-    plain[length] = '\0';
-    return json_pack("{s:b, s:s}", "ok", 0, "error", plain);
-}
 
 static const char *daemon_state_name(const struct vhost_user_server *server)
 {
@@ -94,11 +80,11 @@ static json_t *daemon_resize(struct daemon *daemon, const json_t *command)
     char error[OPTIONS_ERROR_BYTES];
     uint64_t bytes;
     if (!daemon->device->resize)
-        return daemon_refuse("this device has no size");
+        return control_json_refuse("this device has no size");
     bool may_shrink = json_is_true(json_object_get(command, "shrink"));
     int r = daemon->device->resize(daemon->device->context, may_shrink, &bytes, error, sizeof(error));
     if (r < 0)
-        return daemon_refuse(error);
+        return control_json_refuse(error);
     bool told = r > 0 && vhost_user_server_config_changed(&daemon->server);
     return json_pack("{s:b, s:I, s:b, s:b}", "ok", 1, "size_bytes", (json_int_t)bytes, "changed", r > 0,
                      "front_end_told", told);
@@ -120,44 +106,21 @@ static const struct {
     {"quit", daemon_quit},
 };
 
-static json_t *daemon_serve_line(struct daemon *daemon, const char *line, size_t length)
-{
-    json_error_t error;
-    if (!line)
-        return daemon_refuse("the line is too long");
-    json_t *command = json_loadb(line, length, JSON_REJECT_DUPLICATES, &error);
-    if (!json_is_object(command)) {
-        json_decref(command);
-        return daemon_refuse("not a JSON object on one line");
-    }
-    json_t *answer = NULL;
-    bool known = false;
-    const char *name = json_string_value(json_object_get(command, "command"));
-    for (size_t i = 0; name && i < ARRAY_SIZE(daemon_commands); i++) {
-        if (strcmp(name, daemon_commands[i].name) == 0) {
-            answer = daemon_commands[i].serve(daemon, command);
-            known = true;
-            break;
-        }
-    }
-    json_decref(command);
-    return known ? answer : daemon_refuse("unknown command; there are stats, resize and quit");
-}
-
 char *daemon_answer(void *context, struct control_later *later, const char *line, size_t length)
 {
+    struct daemon *daemon = context;
+    json_t *answer = NULL, *command = control_json_command(line, length, &answer);
     (void)later;
-    json_t *answer = daemon_serve_line(context, line, length);
-    char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
-    json_decref(answer);
-    if (!text)
-        return NULL;
-    size_t bytes = strlen(text);
-    char *ended = realloc(text, bytes + 2);
-    if (!ended) {
-        free(text);
-        return NULL;
-    }
-    memcpy(ended + bytes, "\n", 2);
-    return ended;
+    if (!command)
+        return control_json_line(answer);
+    const char *name = json_string_value(json_object_get(command, "command"));
+    size_t i = 0;
+    while (i < ARRAY_SIZE(daemon_commands) && (!name || strcmp(name, daemon_commands[i].name) != 0))
+        i++;
+    if (i == ARRAY_SIZE(daemon_commands))
+        answer = control_json_refuse("unknown command; there are stats, resize and quit");
+    else
+        answer = daemon_commands[i].serve(daemon, command);
+    json_decref(command);
+    return control_json_line(answer);
 }

@@ -2,7 +2,9 @@
 #include "platform/linux/blk_backend.h"
 
 #include <errno.h>
+#include <linux/fs.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 
 static int refuse(char *error, size_t error_bytes, const char *what)
 {
@@ -164,4 +166,50 @@ const char *blk_engine_name(enum blk_engine engine)
         [BLK_ENGINE_NULL] = "null",
     };
     return names[engine];
+}
+
+/* blk_run.c: what a queue does by itself when the engine has no room, or no such operation. */
+#define BLK_RUN_CALLS                                                                                                  \
+    SYS_preadv, SYS_pwritev, SYS_preadv2, SYS_pwritev2, SYS_pread64, SYS_pwrite64, SYS_fdatasync, SYS_fallocate
+static const unsigned blk_run_requests[] = {BLKDISCARD, BLKZEROOUT};
+
+static const int blk_uring_calls[] = {
+    BLK_RUN_CALLS, SYS_io_uring_setup, SYS_io_uring_enter, SYS_io_uring_register, SYS_eventfd2, SYS_mprotect,
+};
+static const struct sandbox_calls blk_uring_list = {
+    .calls = blk_uring_calls,
+    .call_count = ARRAY_SIZE(blk_uring_calls),
+    .requests = blk_run_requests,
+    .request_count = ARRAY_SIZE(blk_run_requests),
+};
+
+/* Workers are made by the queue's thread, as they are wanted. */
+static const int blk_plain_calls[] = {
+    BLK_RUN_CALLS, SYS_clone, SYS_set_robust_list, SYS_mprotect, SYS_prctl, SYS_sched_getaffinity,
+#ifdef SYS_clone3
+    SYS_clone3,
+#endif
+#ifdef SYS_rseq
+    SYS_rseq,
+#endif
+};
+static const struct sandbox_calls blk_plain_list = {
+    .calls = blk_plain_calls,
+    .call_count = ARRAY_SIZE(blk_plain_calls),
+    .requests = blk_run_requests,
+    .request_count = ARRAY_SIZE(blk_run_requests),
+};
+
+static const struct sandbox_calls blk_null_list;
+
+const struct sandbox_calls *blk_backend_system_calls(enum blk_engine engine)
+{
+    switch (engine) {
+    case BLK_ENGINE_URING:
+        return &blk_uring_list;
+    case BLK_ENGINE_PLAIN:
+        return &blk_plain_list;
+    default:
+        return &blk_null_list;
+    }
 }

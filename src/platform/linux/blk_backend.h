@@ -14,6 +14,7 @@
 #include "platform/linux/blk_plain.h"
 #include "platform/linux/blk_uring.h"
 #include "platform/linux/disk_image.h"
+#include "platform/linux/sandbox.h"
 
 enum blk_engine {
     BLK_ENGINE_AUTO,  /* io_uring; threads where the system refuses it */
@@ -84,6 +85,9 @@ void blk_backend_count(const struct blk_backend *backend, struct blk_backend_cou
 
 /* Operations that failed, of all queues. NULL: of a null disk, none do. */
 struct disk_errors *blk_backend_errors(struct blk_backend *backend);
+
+/* What a queue's thread asks of the kernel for @engine, and so do threads that it makes. */
+const struct sandbox_calls *blk_backend_system_calls(enum blk_engine engine);
 
 /* "io_uring", "threads", "null": for people. */
 const char *blk_engine_name(enum blk_engine engine);

@@ -37,6 +37,26 @@
 
 #define NS_PER_S 1000000000u
 
+static const int loop_calls[] = {
+    SYS_epoll_pwait,
+#ifdef SYS_epoll_pwait2
+    SYS_epoll_pwait2,
+#endif
+#ifdef SYS_epoll_wait
+    SYS_epoll_wait,
+#endif
+    SYS_epoll_ctl,
+#ifdef SYS_poll
+    SYS_poll,
+#endif
+    SYS_ppoll,        SYS_read, SYS_write, SYS_writev, SYS_close, SYS_fcntl,
+#ifdef SYS_newfstatat
+    SYS_newfstatat, /* fstat(2) of some C libraries */
+#endif
+    SYS_fstat,
+};
+const struct sandbox_calls loop_system_calls = SANDBOX_CALLS(loop_calls);
+
 struct loop_call_message {
     struct loop_message message;
     struct loop *loop;

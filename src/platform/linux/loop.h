@@ -15,6 +15,10 @@
 #include <sys/epoll.h>
 
 #include "base/base.h"
+#include "platform/linux/sandbox.h"
+
+/* What a thread that runs a loop asks of the kernel, lines and streams that it serves included (line.h, log.h). */
+extern const struct sandbox_calls loop_system_calls;
 
 /* What a watch asks for; LOOP_HANGUP is told whether asked for or not. */
 #define LOOP_READABLE 1u

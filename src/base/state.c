@@ -21,6 +21,37 @@ int state_put(struct state_writer *writer, uint32_t tag, uint16_t version, const
     return 0;
 }
 
+int state_begin(struct state_writer *writer, uint32_t tag, uint16_t version, size_t *ret_mark)
+{
+    size_t mark = writer->used;
+    int r = state_put(writer, tag, version, NULL, 0);
+    if (r == 0)
+        *ret_mark = mark;
+    return r;
+}
+
+int state_append(struct state_writer *writer, const void *bytes, size_t length)
+{
+    if (length > writer->size - writer->used)
+        return -ENOSPC;
+    if (length > 0)
+        memcpy(writer->bytes + writer->used, bytes, length);
+    writer->used += length;
+    return 0;
+}
+
+int state_end(struct state_writer *writer, size_t mark, int result)
+{
+    size_t length = writer->used - mark - STATE_RECORD_HEADER_BYTES;
+    if (result == 0 && length > STATE_RECORD_BYTES_MAX)
+        result = -ENOSPC;
+    if (result == 0)
+        put_le32(writer->bytes + mark + 8, (uint32_t)length);
+    else
+        writer->used = mark;
+    return result;
+}
+
 int state_next(struct state_reader *reader, struct state_record *ret_record)
 {
     size_t left = reader->size - reader->used;

@@ -22,6 +22,15 @@ struct state_writer {
 /* Append a record. -ENOSPC: no room; nothing is written. */
 int state_put(struct state_writer *writer, uint32_t tag, uint16_t version, const void *payload, size_t length);
 
+/*
+ * A record whose payload comes in pieces, or is records itself: begin, append and put, end. @result of state_end is
+ * what came of the pieces; unless it is 0, or the payload is larger than STATE_RECORD_BYTES_MAX (-ENOSPC), the whole
+ * record is taken back. Answers @result, or that.
+ */
+int state_begin(struct state_writer *writer, uint32_t tag, uint16_t version, size_t *ret_mark);
+int state_append(struct state_writer *writer, const void *bytes, size_t length);
+int state_end(struct state_writer *writer, size_t mark, int result);
+
 struct state_reader {
     const uint8_t *bytes; /* borrowed */
     size_t size;

@@ -84,6 +84,52 @@ static void bytes_that_are_no_records_are_refused(void **state)
     assert_int_equal(state_next(&reader, &record), 1);
 }
 
+static void a_record_may_hold_records_and_pieces(void **state)
+{
+    (void)state;
+    uint8_t bytes[64];
+    size_t outer, inner;
+    struct state_writer writer = {.bytes = bytes, .size = sizeof(bytes)};
+    assert_int_equal(state_begin(&writer, 1, 7, &outer), 0);
+    assert_int_equal(state_append(&writer, "ab", 2), 0);
+    assert_int_equal(state_append(&writer, NULL, 0), 0);
+    assert_int_equal(state_begin(&writer, 2, 8, &inner), 0);
+    assert_int_equal(state_append(&writer, "c", 1), 0);
+    assert_int_equal(state_end(&writer, inner, 0), 0);
+    assert_int_equal(state_end(&writer, outer, 0), 0);
+    struct state_reader reader = {.bytes = bytes, .size = writer.used};
+    struct state_record record;
+    assert_int_equal(state_next(&reader, &record), 1);
+    assert_int_equal(record.tag, 1);
+    assert_int_equal(record.version, 7);
+    assert_int_equal(record.length, 2 + STATE_RECORD_HEADER_BYTES + 1);
+    assert_memory_equal(record.payload, "ab", 2);
+    struct state_reader inside = {.bytes = record.payload + 2, .size = record.length - 2};
+    assert_int_equal(state_next(&inside, &record), 1);
+    assert_int_equal(record.tag, 2);
+    assert_memory_equal(record.payload, "c", 1);
+    assert_int_equal(state_next(&reader, &record), 0);
+}
+
+static void a_record_of_pieces_that_fails_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    static uint8_t bytes[STATE_RECORD_BYTES_MAX + 100], piece[STATE_RECORD_BYTES_MAX + 1];
+    size_t mark = 77;
+    struct state_writer writer = {.bytes = bytes, .size = STATE_RECORD_HEADER_BYTES + 1};
+    assert_int_equal(state_begin(&writer, 1, 1, &mark), 0);
+    assert_int_equal(state_append(&writer, "ab", 2), -ENOSPC);
+    assert_int_equal(state_end(&writer, mark, -EIO), -EIO);
+    assert_int_equal(writer.used, 0);
+    writer.size = STATE_RECORD_HEADER_BYTES - 1;
+    assert_int_equal(state_begin(&writer, 1, 1, &mark), -ENOSPC);
+    writer.size = sizeof(bytes);
+    assert_int_equal(state_begin(&writer, 1, 1, &mark), 0);
+    assert_int_equal(state_append(&writer, piece, sizeof(piece)), 0);
+    assert_int_equal(state_end(&writer, mark, 0), -ENOSPC); /* no reader would take it */
+    assert_int_equal(writer.used, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -91,6 +137,8 @@ int main(void)
         cmocka_unit_test(records_are_little_endian_on_every_machine),
         cmocka_unit_test(a_record_that_does_not_fit_leaves_nothing_behind),
         cmocka_unit_test(bytes_that_are_no_records_are_refused),
+        cmocka_unit_test(a_record_may_hold_records_and_pieces),
+        cmocka_unit_test(a_record_of_pieces_that_fails_leaves_nothing_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -83,6 +83,7 @@ struct bus_port_class {
     void (*unbind)(struct bus_port *port, struct bus *bus, uint64_t address, const struct bus_doorbell *doorbell);
     /* A failure undoes the change that placed the device there. */
     int (*map)(struct bus_port *port, struct bus *bus, uint64_t address, struct bus_memory *memory);
+    /* Called for whatever was mapped, before the address is given to anybody else. */
     void (*unmap)(struct bus_port *port, struct bus *bus, uint64_t address, struct bus_memory *memory);
 };
 
@@ -98,20 +99,21 @@ struct bus {
     const char *name;      /* "mmio", for messages */
     struct bus_port *port; /* borrowed; NULL: every access is an exit */
     uint32_t count;
-    struct bus_range ranges[BUS_RANGES_MAX]; /* sorted by base, never overlapping */
+    uint64_t bases[BUS_RANGES_MAX];          /* of the ranges, for the search; all ones behind the last */
+    struct bus_range ranges[BUS_RANGES_MAX]; /* sorted by base, never overlapping; empty behind the last */
     /* counted, for people */
     uint64_t accesses_total;
     uint64_t nobody_total;        /* accesses that no device answered */
     uint64_t nobody_last_address; /* of the last of them */
 };
 
-/* @name and @port are borrowed. The object is some 100 KiB: not for a stack. */
+/* @name and @port are borrowed. The object is 128 KiB: not for a stack. */
 void bus_init(struct bus *bus, const char *name, struct bus_port *port);
 
 /*
  * Place @device at @base. A device has at most one place in one bus. -EINVAL: no bytes, or the end does not fit into 64
- * bits; -EEXIST: another device is there; -ENOSPC: BUS_RANGES_MAX; or what the port says of its memory. Nothing has
- * changed on failure.
+ * bits, or its memory is not inside; -EEXIST: another device is there, or it has a place; -ENOSPC: BUS_RANGES_MAX; or
+ * what the port says of its memory. Nothing has changed on failure.
  */
 int bus_add(struct bus *bus, uint64_t base, uint64_t size, struct bus_device *device);
 /* Take it away; its doorbells and memory remain its own. -ENOENT: it is not there. */
@@ -121,12 +123,14 @@ int bus_remove(struct bus *bus, const struct bus_device *device);
 struct bus_move {
     struct bus_device *device;
     uint64_t base, size;
+    struct bus_range before; /* the bus's own: where it was */
 };
 /*
- * All of the @count steps at once, or none: two devices may change places. Errors as of bus_add; then everything is as
- * before, doorbells and memory too.
+ * All of the @count steps at once, or none: two devices may change places. A device is in one step at most. Errors as
+ * of bus_add; then everything is as before, doorbells and memory too. (Should the port then refuse what it had a moment
+ * ago, that window or doorbell is not bound any more, and accesses to it are exits, which the device answers.)
  */
-int bus_move(struct bus *bus, const struct bus_move *moves, unsigned count);
+int bus_move(struct bus *bus, struct bus_move *moves, unsigned count);
 
 /* Who answers at @address, or NULL. */
 const struct bus_range *bus_find(const struct bus *bus, uint64_t address);
@@ -134,8 +138,9 @@ const struct bus_range *bus_find(const struct bus *bus, uint64_t address);
 const struct bus_range *bus_place_of(const struct bus *bus, const struct bus_device *device);
 
 /*
- * An access of the guest; @size is 1, 2, 4 or 8. One that begins in a device and ends outside it goes to nobody.
- * *ret_device (may be NULL): who answered, for bus_device_busy.
+ * An access of the guest of 1 to 8 bytes. One of 3, 5, 6 or 7, as the hypervisor makes of one that crosses a page, is
+ * several to the device. One that begins in a device and ends outside it goes to nobody. *ret_device (may be NULL): who
+ * answered, or NULL, for bus_device_busy.
  */
 enum bus_result bus_read(struct bus *bus, uint64_t address, unsigned size, uint64_t *ret_value,
                          struct bus_device **ret_device);

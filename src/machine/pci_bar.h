@@ -47,11 +47,12 @@ struct pci_bar {
     uint64_t address; /* as the guest wrote it, masked */
     bool rom_enabled;
 
-    bool placed; /* the port has it at base */
-    bool waits;  /* it wants a place, and has none */
-    bool told;   /* of moves: this one is in the set being applied */
+    uint64_t wanted; /* where it is to be now; 0: nowhere */
+    uint64_t since;  /* when it came to want that: smaller is earlier */
+    bool claims;     /* restored: it was there before everybody who waits */
+    bool placed;     /* the port has it at base */
     uint64_t base;
-    uint64_t since; /* when it came to want the place that it wants */
+    bool planned; /* within one change: it will be at wanted */
 };
 
 /* What lets addresses through. */
@@ -91,8 +92,8 @@ struct pci_bar_port {
 
 struct pci_bar_port_class {
     /*
-     * All of @moves at once, or none. A set of nothing but departures is never refused. -EEXIST: a fixed device is
-     * there; any other error: it cannot be done now.
+     * All of @moves at once, or none. A set of nothing but departures is never refused. Any error: it cannot be done
+     * now, since a fixed device is there (-EEXIST), or what follows the BAR (memory slots) cannot.
      */
     int (*apply)(struct pci_bar_port *port, const struct pci_bar_move *moves, unsigned count);
 };
@@ -107,7 +108,6 @@ struct pci_bar_engine {
     unsigned window_count;
     struct pci_bar_window windows[PCI_BAR_WINDOWS_MAX];
     unsigned held;  /* depth of pci_bar_engine_hold */
-    bool dirty;     /* something has changed since it was held */
     uint64_t clock; /* of pci_bar.since */
     struct pci_bar_move moves[PCI_BAR_MOVES_MAX];
     /* counted, for people */

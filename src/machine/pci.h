@@ -13,6 +13,8 @@
 #ifndef MACHINE_PCI_H
 #define MACHINE_PCI_H
 
+#include <stdatomic.h>
+
 #include "base/state.h"
 #include "machine/bus.h"
 #include "machine/irq.h"
@@ -69,21 +71,21 @@ struct pci_root;
 struct pci_function_class {
     const char *name;
     /*
-     * As after power-on: function-level reset, D3hot to D0, reset of the bus above, reset of the machine. Registers,
+     * As after power-on: function-level reset, reset of the bus above, loss of power, reset of the machine. Registers,
      * BARs and capabilities have been reset already. BUS_LATER: busy() until it is done. May be NULL.
      */
     enum bus_result (*reset)(struct pci_function *function);
     bool (*busy)(const struct pci_function *function); /* NULL: never */
     /* COMMAND.BUS_MASTER has changed: may the function touch memory? May be NULL. */
     void (*bus_master)(struct pci_function *function, bool on);
-    /* Any other bit of COMMAND, or the power state, or the pin's wire, may have changed. May be NULL. */
+    /* COMMAND or the power state may have changed; registers have been loaded. May be NULL. */
     void (*changed)(struct pci_function *function);
     /* What the function has besides its configuration space and its capabilities. May be NULL. */
     int (*save)(const struct pci_function *function, struct state_writer *writer);
     int (*load)(struct pci_function *function, struct state_reader *reader);
 };
 
-/* A part of the configuration space that somebody watches. */
+/* A part of the configuration space that somebody watches: a capability, or registers of the header. */
 struct pci_capability_class {
     const char *name;
     /*
@@ -163,10 +165,21 @@ int pci_function_add_extended(struct pci_function *function, struct pci_capabili
 void pci_function_set_writable(struct pci_function *function, unsigned offset, unsigned size, uint32_t mask);
 void pci_function_set_write_clears(struct pci_function *function, unsigned offset, unsigned size, uint32_t mask);
 
-/* Power management (PCI Power Management 1.2): D0 and D3hot, in which neither BARs answer nor messages go out. */
+/* Watch @size bytes at @offset of the header. */
+void pci_function_watch(struct pci_function *function, struct pci_capability *capability, unsigned offset,
+                        unsigned size);
+
+/*
+ * Power management (PCI Power Management 1.2): D0, and D3hot, in which neither BARs answer nor messages go out. The way
+ * back to D0 resets nothing.
+ */
 int pci_function_add_power(struct pci_function *function, struct pci_capability *capability);
-/* The PCIe capability of an endpoint in a machine (PCIe 6.0, 7.5.3); @function_reset: with function-level reset. */
-int pci_function_add_express(struct pci_function *function, struct pci_capability *capability, bool function_reset);
+/*
+ * The PCIe capability (PCIe 6.0, 7.5.3) of an endpoint, behind a root port or (@integrated) on the root bus;
+ * @function_reset: with function-level reset (6.6.2).
+ */
+int pci_function_add_express(struct pci_function *function, struct pci_capability *capability, bool integrated,
+                             bool function_reset);
 
 /* BAR @index: @content (borrowed) answers in it, and moves with it. Errors are pci_bar_set_up's. */
 int pci_function_add_bar(struct pci_function *function, unsigned index, enum pci_bar_kind kind, bool prefetchable,
@@ -174,7 +187,7 @@ int pci_function_add_bar(struct pci_function *function, unsigned index, enum pci
 
 /* What the space holds, without any effect; @size is 1, 2 or 4. */
 uint32_t pci_function_get(const struct pci_function *function, unsigned offset, unsigned size);
-/* Set it, whatever the masks are. Not for BARs and COMMAND. */
+/* Set it, whatever the masks are. Not for BARs. */
 void pci_function_put(struct pci_function *function, unsigned offset, unsigned size, uint32_t value);
 /* The same, and it is what a reset leads to: while the function is being made. */
 void pci_function_put_initial(struct pci_function *function, unsigned offset, unsigned size, uint32_t value);
@@ -185,13 +198,15 @@ enum bus_result pci_function_write(struct pci_function *function, unsigned offse
 
 /* Want an interrupt by the pin, or no more: STATUS.INTERRUPT, and the wire unless COMMAND.INTX_DISABLE. */
 void pci_function_set_intx(struct pci_function *function, bool wanted);
-/* COMMAND.BUS_MASTER, in D0. */
+/* COMMAND.BUS_MASTER, in D0: may it touch memory, and send messages? */
 static inline bool pci_function_is_bus_master(const struct pci_function *function)
 {
     return function->bus_master;
 }
 /* Bus, device, function: who a message comes from. */
 uint16_t pci_function_id(const struct pci_function *function);
+/* Bytes were set with pci_function_put that mean something to others (COMMAND, power): let them know. */
+void pci_function_refresh(struct pci_function *function);
 /* @machine: the whole machine is reset; else what sticks, sticks. */
 enum bus_result pci_function_reset(struct pci_function *function, bool machine);
 bool pci_function_busy(const struct pci_function *function);
@@ -199,12 +214,12 @@ bool pci_function_busy(const struct pci_function *function);
 /* ---- the root ---- */
 
 struct pci_bus {
-    uint8_t number;              /* as the bridge's registers have it now */
+    _Atomic uint8_t number;      /* as the bridge's registers have it now; 0 behind a bridge: none */
     struct pci_function *bridge; /* NULL: the root bus */
     struct pci_bar_gate gate;
     struct pci_function *functions[PCI_DEVICES_MAX * PCI_FUNCTIONS_MAX];
-    struct pci_bus *next;           /* of the root's; in the order of their coming */
-    uint8_t secondary, subordinate; /* what the bridge forwards; 0: nothing */
+    struct pci_bus *next; /* of the root's; in the order of their coming */
+    bool linked;          /* what is behind the bridge can be reached */
 };
 
 struct pci_root_options {
@@ -229,6 +244,7 @@ struct pci_root {
     uint32_t address; /* of mechanism #1 */
     uint32_t wire_levels[PCI_WIRES];
     struct pci_function *waiting;
+    struct bus_move moves[PCI_BAR_MOVES_MAX];
 };
 
 /*
@@ -251,10 +267,14 @@ void pci_function_unplug(struct pci_function *function);
 /* Who is there, or NULL. */
 struct pci_function *pci_root_find(const struct pci_root *root, unsigned bus, unsigned slot);
 
-/* A bridge's bus; and again whenever its numbers have changed. */
+/* The bus behind @bridge, which is plugged in. It has no number yet. */
 void pci_root_add_bus(struct pci_root *root, struct pci_bus *bus, struct pci_function *bridge);
 void pci_root_remove_bus(struct pci_root *root, struct pci_bus *bus);
-void pci_root_set_bus_numbers(struct pci_root *root, struct pci_bus *bus, uint8_t secondary, uint8_t subordinate);
+/* Its number is another one; 0: none. Of two with the same number, the first to come answers. */
+void pci_root_set_bus_number(struct pci_root *root, struct pci_bus *bus, uint8_t number);
+
+/* In the order of their places; @last NULL: the first. NULL: no more. Behind bridges, too. */
+struct pci_function *pci_root_next(const struct pci_root *root, const struct pci_function *last);
 
 /* Reset of the machine: every function. BUS_LATER: some are busy (pci_root_busy). */
 enum bus_result pci_root_reset(struct pci_root *root);

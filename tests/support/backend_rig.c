@@ -158,7 +158,7 @@ static void port_call_on_queue(struct vhost_user_port *port, unsigned index, voi
     rig->on_queue = -1;
 }
 
-static void port_set_line(struct vhost_user_port *port, unsigned index, enum vhost_user_line line, int handle)
+static void port_set_line(struct vhost_user_port *port, unsigned index, enum queue_line line, int handle)
 {
     struct rig *rig = rig_of(port);
     ASSERT(rig->on_queue == (int)index);
@@ -178,9 +178,9 @@ static void port_set_polled(struct vhost_user_port *port, unsigned index, bool p
 
 static void signal_lines(struct rig_queue *queue, unsigned events)
 {
-    if ((events & VIRTIO_EVENT_NOTIFY) != 0 && queue->lines[VHOST_USER_LINE_CALL] >= 0)
+    if ((events & VIRTIO_EVENT_NOTIFY) != 0 && queue->lines[QUEUE_LINE_CALL] >= 0)
         queue->notified++;
-    if ((events & VIRTIO_EVENT_NEEDS_RESET) != 0 && queue->lines[VHOST_USER_LINE_ERROR] >= 0)
+    if ((events & VIRTIO_EVENT_NEEDS_RESET) != 0 && queue->lines[QUEUE_LINE_ERROR] >= 0)
         queue->errors++;
     if ((events & VIRTIO_EVENT_AGAIN) != 0)
         queue->again = true;
@@ -454,7 +454,7 @@ void rig_run(struct rig *rig)
 
 void rig_kick(struct rig *rig, unsigned index)
 {
-    if (rig->queues[index].lines[VHOST_USER_LINE_KICK] >= 0)
+    if (rig->queues[index].lines[QUEUE_LINE_KICK] >= 0)
         rig->queues[index].again = true;
     rig_run(rig);
 }

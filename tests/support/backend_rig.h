@@ -60,7 +60,7 @@ struct rig_reply {
 };
 
 struct rig_queue {
-    int lines[3]; /* handles, by enum vhost_user_line; -1 none */
+    int lines[3]; /* handles, by enum queue_line; -1 none */
     bool polled;
     bool again;
     unsigned notified; /* signals of the call line */

@@ -476,11 +476,11 @@ void server_queue_call(struct server_queue *queue, void (*function)(void *argume
         function(argument);
 }
 
-void server_queue_set_line(struct server_queue *queue, enum vhost_user_line which, int handle)
+void server_queue_set_line(struct server_queue *queue, enum queue_line which, int handle)
 {
-    struct line *line = which == VHOST_USER_LINE_KICK   ? &queue->kick
-                        : which == VHOST_USER_LINE_CALL ? &queue->call
-                                                        : &queue->error;
+    struct line *line = which == QUEUE_LINE_KICK   ? &queue->kick
+                        : which == QUEUE_LINE_CALL ? &queue->call
+                                                   : &queue->error;
     if (line == &queue->kick) {
         if (queue->loop)
             loop_unwatch(queue->loop, &queue->kick_watch);

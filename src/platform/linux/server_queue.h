@@ -10,7 +10,7 @@
 #include "platform/linux/line.h"
 #include "platform/linux/loop.h"
 #include "platform/linux/poll_policy.h"
-#include "transports/vhost_user/backend.h"
+#include "virtio/queue_line.h"
 #include "virtio/virtio_device.h"
 
 struct server_queue;
@@ -50,7 +50,7 @@ struct server_queue_port {
 /* What a queue tells the control thread. */
 #define SERVER_QUEUE_STOPPED 1u  /* it was stopping and has stopped */
 #define SERVER_QUEUE_BROKEN 2u   /* the guest broke the rules */
-#define SERVER_QUEUE_UNUSABLE 4u /* a line of the front end cannot be watched */
+#define SERVER_QUEUE_UNUSABLE 4u /* a line cannot be watched */
 
 struct server_queue_statistics {
     bool running;
@@ -120,9 +120,16 @@ bool server_queue_wants_place(const struct server_queue *queue);
 /* Call on its thread; before it has one, here. From the control thread. */
 void server_queue_call(struct server_queue *queue, void (*function)(void *argument), void *argument);
 
-/* The following on its thread, by server_queue_call: as in struct vhost_user_port_class. */
-void server_queue_set_line(struct server_queue *queue, enum vhost_user_line which, int handle);
+/*
+ * The following on its thread, by server_queue_call.
+ *
+ * It has another line, and owns @handle from now on; -1: none. The one it had is closed. A KICK line is watched from
+ * now on whether the queue runs or not: a kick is remembered.
+ */
+void server_queue_set_line(struct server_queue *queue, enum queue_line which, int handle);
+/* Is it to be looked at without kicks? */
 void server_queue_set_polled(struct server_queue *queue, bool polled);
+/* Act on events that a virtio_device_* call of the queue answered; 0 with AGAIN means: run it soon. */
 void server_queue_events(struct server_queue *queue, unsigned events);
 void server_queue_close_lines(struct server_queue *queue);
 void server_queue_look(const struct server_queue *queue, struct server_queue_statistics *ret_statistics);

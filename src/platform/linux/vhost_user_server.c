@@ -117,7 +117,7 @@ static void server_call_on_queue(struct vhost_user_port *port, unsigned index, v
         server_place(server, queue);
 }
 
-static void server_set_line(struct vhost_user_port *port, unsigned index, enum vhost_user_line line, int handle)
+static void server_set_line(struct vhost_user_port *port, unsigned index, enum queue_line line, int handle)
 {
     server_queue_set_line(&server_of(port)->server_queues[index], line, handle);
 }

@@ -16,6 +16,7 @@
 #define TRANSPORTS_VHOST_USER_BACKEND_H
 
 #include "transports/vhost_user/message.h"
+#include "virtio/queue_line.h"
 #include "virtio/virtio_device.h"
 
 /* The index in SET_VRING_KICK has 8 bits; no device of ours has more queues than blk. */
@@ -26,12 +27,6 @@ struct vhost_user_mapping {
     uint8_t *base;
     uint64_t bytes;
     uint64_t owner; /* the port's own: which mapping to undo */
-};
-
-enum vhost_user_line {
-    VHOST_USER_LINE_KICK,  /* front end to us: watch it */
-    VHOST_USER_LINE_CALL,  /* us to the driver: signalled on VIRTIO_EVENT_NOTIFY */
-    VHOST_USER_LINE_ERROR, /* us to the front end: signalled when the queue breaks */
 };
 
 /* The port: what the state machine needs of the world. */
@@ -72,7 +67,7 @@ struct vhost_user_port_class {
      * Queue @index has another line; the handle is the port's to close from now on, also the one it had before.
      * -1: none. A KICK line is watched from now on whether the queue runs or not: a kick is remembered.
      */
-    void (*set_line)(struct vhost_user_port *port, unsigned index, enum vhost_user_line line, int handle);
+    void (*set_line)(struct vhost_user_port *port, unsigned index, enum queue_line line, int handle);
     /* Is the queue to be looked at without kicks (front end that polls: VHOST_USER_VRING_NO_FD)? */
     void (*set_polled)(struct vhost_user_port *port, unsigned index, bool polled);
     /* Act on events that a virtio_device_* call of queue @index answered; 0 with AGAIN means: run it soon. */

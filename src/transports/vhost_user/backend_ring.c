@@ -41,7 +41,7 @@ struct queue_task {
     const struct guest_memory *memory;
     const struct dirty_log *log;
     void *inflight;
-    enum vhost_user_line line;
+    enum queue_line line;
     int handle;
     bool polled;
     bool drop_call, drop_error;
@@ -118,7 +118,7 @@ static void set_line_on_queue(void *argument)
     struct queue_task *task = argument;
     struct vhost_user_port *port = task->backend->port;
     port->class->set_line(port, task->index, task->line, task->handle);
-    if (task->line == VHOST_USER_LINE_KICK)
+    if (task->line == QUEUE_LINE_KICK)
         port->class->set_polled(port, task->index, task->polled);
     raise_events(task, task->events);
 }
@@ -127,12 +127,12 @@ static void drop_lines_on_queue(void *argument)
 {
     struct queue_task *task = argument;
     struct vhost_user_port *port = task->backend->port;
-    port->class->set_line(port, task->index, VHOST_USER_LINE_KICK, -1);
+    port->class->set_line(port, task->index, QUEUE_LINE_KICK, -1);
     port->class->set_polled(port, task->index, false);
     if (task->drop_call)
-        port->class->set_line(port, task->index, VHOST_USER_LINE_CALL, -1);
+        port->class->set_line(port, task->index, QUEUE_LINE_CALL, -1);
     if (task->drop_error)
-        port->class->set_line(port, task->index, VHOST_USER_LINE_ERROR, -1);
+        port->class->set_line(port, task->index, QUEUE_LINE_ERROR, -1);
 }
 
 /* Ring @index, or NULL when there is none. */
@@ -526,23 +526,23 @@ int backend_set_vring_line(struct vhost_user_backend *backend, struct vhost_user
     };
     switch (message->header.request) {
     case VHOST_USER_SET_VRING_KICK:
-        task.line = VHOST_USER_LINE_KICK;
+        task.line = QUEUE_LINE_KICK;
         /* A kick on the line it had may be lost. */
         task.events = ring->running ? VIRTIO_EVENT_AGAIN : 0;
         ring->kick_set = true;
         ring->polled = without;
         break;
     case VHOST_USER_SET_VRING_CALL:
-        task.line = VHOST_USER_LINE_CALL;
+        task.line = QUEUE_LINE_CALL;
         /* So may an interrupt: this is how QEMU masks and unmasks, and what follows a reconnection. */
         task.events = ring->running && !without ? VIRTIO_EVENT_NOTIFY : 0;
         break;
     default:
-        task.line = VHOST_USER_LINE_ERROR;
+        task.line = QUEUE_LINE_ERROR;
         break;
     }
     on_queue(&task, set_line_on_queue);
-    return task.line == VHOST_USER_LINE_KICK ? backend_ring_start(backend, (unsigned)index) : 0;
+    return task.line == QUEUE_LINE_KICK ? backend_ring_start(backend, (unsigned)index) : 0;
 }
 
 int backend_set_vring_enable(struct vhost_user_backend *backend, struct vhost_user_message *message)

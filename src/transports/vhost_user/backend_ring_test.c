@@ -395,10 +395,10 @@ static void get_vring_base_stops_the_ring_and_drops_kick_and_call(void **state)
     assert_false(rig_running(rig, 0));
     assert_true(rig_running(rig, 1));
     assert_int_equal(rig_handles(rig), handles - 2);
-    assert_int_equal(rig->queues[0].lines[VHOST_USER_LINE_KICK], -1);
-    assert_int_equal(rig->queues[0].lines[VHOST_USER_LINE_CALL], -1);
+    assert_int_equal(rig->queues[0].lines[QUEUE_LINE_KICK], -1);
+    assert_int_equal(rig->queues[0].lines[QUEUE_LINE_CALL], -1);
     /* QEMU sets this one only once. */
-    assert_int_not_equal(rig->queues[0].lines[VHOST_USER_LINE_ERROR], -1);
+    assert_int_not_equal(rig->queues[0].lines[QUEUE_LINE_ERROR], -1);
     /* Stopped until the next kick line. */
     assert_int_equal(rig_ring_enable(rig, 0, true), 0);
     assert_false(rig_running(rig, 0));

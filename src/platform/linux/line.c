@@ -24,7 +24,7 @@
 /* Bytes taken from a pipe or socket at a time: kicks are 8 bytes each, and more come back as another event. */
 #define LINE_DRAIN_BYTES 512
 
-int line_open(struct line *line, int handle)
+int line_borrow(struct line *line, int handle)
 {
     ASSERT(handle >= 0);
     struct stat status;
@@ -40,18 +40,27 @@ int line_open(struct line *line, int handle)
         else
             r = -EPERM;
     }
-    if (r < 0) {
-        close(handle);
+    if (r < 0)
         return r;
-    }
     int flags = fcntl(handle, F_GETFL);
-    *line = (struct line){.handle = handle, .kind = kind, .may_block = flags < 0 || !(flags & O_NONBLOCK)};
+    *line = (struct line){
+        .handle = handle, .kind = kind, .may_block = flags < 0 || !(flags & O_NONBLOCK), .borrowed = true};
     return 0;
+}
+
+int line_open(struct line *line, int handle)
+{
+    int r = line_borrow(line, handle);
+    if (r < 0)
+        close(handle);
+    else
+        line->borrowed = false;
+    return r;
 }
 
 void line_close(struct line *line)
 {
-    if (line->handle >= 0)
+    if (line->handle >= 0 && !line->borrowed)
         close(line->handle);
     *line = (struct line)LINE_INIT;
 }

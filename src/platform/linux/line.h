@@ -16,9 +16,10 @@ enum line_kind {
 };
 
 struct line {
-    int handle; /* owned; -1: none */
+    int handle; /* owned, unless borrowed; -1: none */
     enum line_kind kind;
     bool may_block; /* its open file description is without O_NONBLOCK, which is not ours to change */
+    bool borrowed;  /* not closed by line_close */
 };
 
 /* No line. */
@@ -32,6 +33,8 @@ struct line {
  * directory, a device).
  */
 int line_open(struct line *line, int handle);
+/* The same with a handle that stays the caller's, and open for as long as the line is. */
+int line_borrow(struct line *line, int handle);
 void line_close(struct line *line);
 
 /* Signal it once. A full one is signalled already; one whose other side is gone hears nothing. */

@@ -455,6 +455,24 @@ void loop_post(struct loop *loop, struct loop_message *message)
     pthread_mutex_unlock(&loop->lock);
 }
 
+void loop_unpost(struct loop *loop, struct loop_message *message)
+{
+    pthread_mutex_lock(&loop->lock);
+    struct loop_message *before = NULL;
+    struct loop_message **link = &loop->messages;
+    while (*link && *link != message) {
+        before = *link;
+        link = &before->next;
+    }
+    if (*link) {
+        *link = message->next;
+        if (loop->messages_last == message)
+            loop->messages_last = before;
+        message->queued = false;
+    }
+    pthread_mutex_unlock(&loop->lock);
+}
+
 static void loop_call_deliver(struct loop_message *message)
 {
     struct loop_call_message *call = container_of(message, struct loop_call_message, message);

@@ -84,8 +84,7 @@ struct loop {
 };
 
 int loop_init(struct loop *loop);
-/* Of a loop that is not running. A thread that was started is stopped and joined first. From the thread of loop_init.
- */
+/* Of a loop that is not running. A thread that was started is stopped and joined first. From any other thread. */
 void loop_done(struct loop *loop);
 
 /* Serve until loop_stop. 0, or what epoll failed with. */
@@ -143,10 +142,13 @@ void loop_task_drop(struct loop *loop, struct loop_task *task);
 
 /* Deliver @message on the loop's thread; posted already and not yet delivered: once. From any thread, never blocks. */
 void loop_post(struct loop *loop, struct loop_message *message);
+/* Posted and not yet delivered: it never is. Nobody posts it any more. */
+void loop_unpost(struct loop *loop, struct loop_message *message);
 
 /*
  * Run @function(@argument) on the loop's thread and return when it has returned; at once when already there. From any
- * thread; two loops must not call each other at the same time. The loop is running, or is the caller's own.
+ * thread, with a loop or without; two loops must not call each other at the same time, and the caller holds no lock
+ * that the loop's thread may want. The loop is running, or is the caller's own.
  */
 void loop_call(struct loop *loop, void (*function)(void *argument), void *argument);
 

@@ -346,6 +346,22 @@ static void messages_arrive_in_order_and_once_though_posted_twice(void **state)
     assert_string_equal(story, "abz");
 }
 
+static void a_message_that_was_taken_back_is_not_delivered(void **state)
+{
+    (void)state;
+    struct letter_message a = {.message.deliver = deliver, .letter = 'a'};
+    struct letter_message b = {.message.deliver = deliver, .letter = 'b'};
+    struct letter_message z = {.message.deliver = deliver, .letter = 'z'};
+    loop_post(&loop, &a.message);
+    loop_post(&loop, &b.message);
+    loop_unpost(&loop, &b.message);
+    loop_unpost(&loop, &z.message); /* not posted: nothing */
+    loop_post(&loop, &z.message);
+    loop_unpost(&loop, &a.message);
+    assert_int_equal(loop_run(&loop), 0);
+    assert_string_equal(story, "z");
+}
+
 static void deliver_thrice(struct loop_message *message)
 {
     tell('m');
@@ -479,6 +495,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(an_idle_loop_wakes_for_nothing_but_its_calls, set_up, tear_down),
         cmocka_unit_test_setup_teardown(messages_arrive_in_order_and_once_though_posted_twice, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_message_that_was_taken_back_is_not_delivered, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_message_may_be_posted_again_once_it_has_been_delivered, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_call_gets_through_to_a_thread_that_hangs_in_a_write, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_task_that_looks_on_sees_that_there_is_a_message, set_up, tear_down),

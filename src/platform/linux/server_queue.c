@@ -7,7 +7,7 @@
  * control thread. Nothing here calls the state machine: stops and breakages reach it by message.
  *
  * A queue gets its place, and with it its thread, when it first gets a kick line or is to be polled, so queues that a
- * front end never uses cost nothing. It keeps the place until the program ends.
+ * driver never uses cost nothing. It keeps the place until the end.
  *
  * A queue that has nothing left to do looks on before it sleeps, if its policy says so and for as long as that says
  * (poll_policy.h), or for as long as it runs. Meanwhile kicks are off, what the driver offered is served and shown in
@@ -22,7 +22,7 @@
  *
  * Limits
  *
- * A line that cannot be watched makes the front end unusable: it is disconnected.
+ * A line that was handed over and cannot be watched makes the front end unusable: it is disconnected.
  */
 #include "platform/linux/server_queue.h"
 
@@ -59,6 +59,15 @@ static void server_queue_tell_control(struct server_queue *queue, unsigned what)
 {
     atomic_fetch_or(&queue->told, what);
     loop_post(queue->control, &queue->message);
+}
+
+/* The driver wants to know that something was used. */
+static void server_queue_notify(struct server_queue *queue)
+{
+    if (queue->call.handle < 0 && queue->notify)
+        queue->notify(queue);
+    else
+        line_signal(&queue->call);
 }
 
 static void server_queue_deliver(struct loop_message *message)
@@ -212,7 +221,7 @@ static unsigned server_queue_serve(struct server_queue *queue, enum server_queue
         unsigned now = next == SERVER_QUEUE_WAKE ? virtio_device_wake(queue->device, queue->index, burst)
                                                  : virtio_device_run(queue->device, queue->index, burst);
         if (now & VIRTIO_EVENT_NOTIFY)
-            line_signal(&queue->call);
+            server_queue_notify(queue);
         events = (events & ~(unsigned)VIRTIO_EVENT_AGAIN) | (now & ~(unsigned)VIRTIO_EVENT_NOTIFY);
         uint64_t popped = ring->popped_total - before;
         left -= popped > 0 ? (unsigned)u64_min(popped, left) : 1;
@@ -275,7 +284,7 @@ static void server_queue_awake(struct server_queue *queue, bool by_work)
 static void server_queue_act(struct server_queue *queue, unsigned events)
 {
     if (events & VIRTIO_EVENT_NOTIFY)
-        line_signal(&queue->call);
+        server_queue_notify(queue);
     if (events & VIRTIO_EVENT_AGAIN)
         loop_task_queue(queue->loop, &queue->turn);
     if (events & VIRTIO_EVENT_NEEDS_RESET) {
@@ -414,37 +423,43 @@ void server_queue_done(struct server_queue *queue)
         queue->own_loop = NULL;
     }
     queue->loop = NULL;
+    loop_unpost(queue->control, &queue->message);
 }
 
-static struct loop *server_queue_make_loop(struct server_queue *queue)
+/* Make own_loop, and its thread. */
+static int server_queue_make_loop(struct server_queue *queue)
 {
     char name[16]; /* what the kernel keeps of a thread's name */
     struct loop *loop = calloc(1, sizeof(*loop));
     if (!loop)
-        return NULL;
-    if (loop_init(loop) == 0) {
+        return -ENOMEM;
+    int r = loop_init(loop);
+    if (r == 0) {
         snprintf(name, sizeof(name), "queue-%u", queue->index);
-        if (loop_start_thread(loop, name) == 0)
-            return loop;
-        loop_done(loop);
+        r = loop_start_thread(loop, name);
+        if (r < 0)
+            loop_done(loop);
     }
-    free(loop);
-    return NULL;
+    if (r < 0)
+        free(loop);
+    else
+        queue->own_loop = loop;
+    return r;
 }
 
-static void server_queue_watch_kick(struct server_queue *queue)
+static int server_queue_watch_kick(struct server_queue *queue)
 {
     if (queue->kick.handle < 0)
-        return;
-    if (loop_watch(queue->loop, &queue->kick_watch, queue->kick.handle, line_watch_events(&queue->kick),
-                   server_queue_kicked) < 0)
-        server_queue_tell_control(queue, SERVER_QUEUE_UNUSABLE);
+        return 0;
+    return loop_watch(queue->loop, &queue->kick_watch, queue->kick.handle, line_watch_events(&queue->kick),
+                      server_queue_kicked);
 }
 
 static void server_queue_arrive(void *argument)
 {
     struct server_queue *queue = argument;
-    server_queue_watch_kick(queue);
+    if (server_queue_watch_kick(queue) < 0)
+        server_queue_tell_control(queue, SERVER_QUEUE_UNUSABLE);
     server_queue_watch_port(queue);
     server_queue_events(queue, queue->pending_events);
     queue->pending_events = 0;
@@ -455,17 +470,26 @@ bool server_queue_wants_place(const struct server_queue *queue)
     return !queue->loop && (queue->kick.handle >= 0 || queue->polled);
 }
 
-int server_queue_place(struct server_queue *queue, bool own_thread, int processor)
+int server_queue_start_thread(struct server_queue *queue, void (*begins)(void *context), void *context)
 {
-    int r = 0;
-    ASSERT(!queue->loop);
-    if (own_thread)
-        queue->own_loop = server_queue_make_loop(queue);
-    if (queue->own_loop && processor >= 0)
-        r = loop_pin_thread(queue->own_loop, (unsigned)processor);
-    queue->loop = queue->own_loop ? queue->own_loop : queue->control;
-    loop_call(queue->loop, server_queue_arrive, queue);
+    ASSERT(!queue->loop && !queue->own_loop);
+    int r = server_queue_make_loop(queue);
+    if (r == 0 && begins)
+        loop_call(queue->own_loop, begins, context);
     return r;
+}
+
+int server_queue_pin(struct server_queue *queue, unsigned processor)
+{
+    ASSERT(queue->own_loop);
+    return loop_pin_thread(queue->own_loop, processor);
+}
+
+void server_queue_place(struct server_queue *queue, struct loop *loop)
+{
+    ASSERT(!queue->loop);
+    queue->loop = queue->own_loop ? queue->own_loop : loop;
+    loop_call(queue->loop, server_queue_arrive, queue);
 }
 
 void server_queue_call(struct server_queue *queue, void (*function)(void *argument), void *argument)
@@ -476,11 +500,16 @@ void server_queue_call(struct server_queue *queue, void (*function)(void *argume
         function(argument);
 }
 
-void server_queue_set_line(struct server_queue *queue, enum queue_line which, int handle)
+static struct line *server_queue_line(struct server_queue *queue, enum queue_line which)
 {
-    struct line *line = which == QUEUE_LINE_KICK   ? &queue->kick
-                        : which == QUEUE_LINE_CALL ? &queue->call
-                                                   : &queue->error;
+    return which == QUEUE_LINE_KICK ? &queue->kick : which == QUEUE_LINE_CALL ? &queue->call : &queue->error;
+}
+
+/* @open takes @handle for the line. Then 0, or an error: there is no line, or it cannot be watched. */
+static int server_queue_change_line(struct server_queue *queue, enum queue_line which, int handle,
+                                    int (*open)(struct line *line, int handle))
+{
+    struct line *line = server_queue_line(queue, which);
     if (line == &queue->kick) {
         if (queue->loop)
             loop_unwatch(queue->loop, &queue->kick_watch);
@@ -488,18 +517,29 @@ void server_queue_set_line(struct server_queue *queue, enum queue_line which, in
         if (handle >= 0)
             device_queues_prepare(queue->queues, queue->index); /* it may start from now on */
     }
-    bool unheard = line->handle < 0 && server_queue_ring(queue)->state != VIRTQUEUE_STOPPED;
+    bool unheard = line->handle < 0 && !queue->notify && server_queue_ring(queue)->state != VIRTQUEUE_STOPPED;
     line_close(line);
     if (handle < 0)
-        return;
-    if (line_open(line, handle) < 0) {
-        server_queue_tell_control(queue, SERVER_QUEUE_UNUSABLE);
-        return;
-    }
+        return 0;
+    int r = open(line, handle);
+    if (r < 0)
+        return r;
     if (line == &queue->kick && queue->loop)
-        server_queue_watch_kick(queue);
+        r = server_queue_watch_kick(queue);
     if (line == &queue->call && unheard)
         line_signal(line); /* notifications found no line until now: this one stands for them all */
+    return r;
+}
+
+void server_queue_set_line(struct server_queue *queue, enum queue_line which, int handle)
+{
+    if (server_queue_change_line(queue, which, handle, line_open) < 0)
+        server_queue_tell_control(queue, SERVER_QUEUE_UNUSABLE);
+}
+
+int server_queue_borrow_line(struct server_queue *queue, enum queue_line which, int handle)
+{
+    return server_queue_change_line(queue, which, handle, line_borrow);
 }
 
 void server_queue_set_polled(struct server_queue *queue, bool polled)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * One queue of a served device on its thread: its lines, its turns, its timer. Once it has been placed on a loop, all
- * of it belongs to that loop's thread; before, to the control thread.
+ * of it belongs to that loop's thread; before, to its owner: whoever calls these functions, one thread at a time.
  */
 #ifndef PLATFORM_LINUX_SERVER_QUEUE_H
 #define PLATFORM_LINUX_SERVER_QUEUE_H
@@ -95,6 +95,8 @@ struct server_queue {
     uint64_t slept_at_ns; /* when it went to sleep; 0: it did not, or nobody wants to know */
     uint32_t piece_ns;    /* what LOOKS_PER_PIECE looks take */
     uint64_t looks_total, looks_paid_total, looked_ns, sleeps_total;
+    /* Notify the driver while there is no CALL line, on the queue's thread. NULL: that is not done. */
+    void (*notify)(struct server_queue *queue);
     /* to the control thread */
     struct loop_message message;
     atomic_uint told; /* SERVER_QUEUE_* */
@@ -105,19 +107,24 @@ struct server_queue {
 void server_queue_init(struct server_queue *queue, unsigned index, struct virtio_device *device,
                        struct device_queues *queues, const struct server_queue_port *port, enum server_polling polling,
                        struct loop *control, void (*tell)(struct server_queue *queue, unsigned told));
-/* The device's queue has stopped. Its thread ends, its lines are closed. On the control thread. */
+/*
+ * The device's queue has stopped. Its thread ends, its lines are closed, and nothing is told any more. On the control
+ * loop's thread, or when that loop runs no more.
+ */
 void server_queue_done(struct server_queue *queue);
 
 /*
- * Give it a place to run: a thread of its own, or, without @own_thread or when there is none to be had, the control
- * loop. On the control thread, once. @processor: where that thread is to run, or -1. Negative: it cannot run there, as
- * loop_pin_thread says, and runs anywhere.
+ * Make a thread for it, which calls @begins first unless that is NULL. -EAGAIN, -ENOMEM: none is to be had. Then it may
+ * be pinned: errors are loop_pin_thread's, and it runs anywhere.
  */
-int server_queue_place(struct server_queue *queue, bool own_thread, int processor);
+int server_queue_start_thread(struct server_queue *queue, void (*begins)(void *context), void *context);
+int server_queue_pin(struct server_queue *queue, unsigned processor);
+/* Give it its place to run, once: its thread if it has one, else @loop. */
+void server_queue_place(struct server_queue *queue, struct loop *loop);
 /* Is there a reason to place it? */
 bool server_queue_wants_place(const struct server_queue *queue);
 
-/* Call on its thread; before it has one, here. From the control thread. */
+/* Call on its thread; before it has one, here. */
 void server_queue_call(struct server_queue *queue, void (*function)(void *argument), void *argument);
 
 /*
@@ -127,6 +134,9 @@ void server_queue_call(struct server_queue *queue, void (*function)(void *argume
  * now on whether the queue runs or not: a kick is remembered.
  */
 void server_queue_set_line(struct server_queue *queue, enum queue_line which, int handle);
+/* The same with a handle that stays the caller's, and open until the queue has another line. Errors are line_borrow's,
+ * and loop_watch's for a KICK line. */
+int server_queue_borrow_line(struct server_queue *queue, enum queue_line which, int handle);
 /* Is it to be looked at without kicks? */
 void server_queue_set_polled(struct server_queue *queue, bool polled);
 /* Act on events that a virtio_device_* call of the queue answered; 0 with AGAIN means: run it soon. */

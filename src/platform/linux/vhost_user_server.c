@@ -96,14 +96,23 @@ static int server_request(struct vhost_user_port *port, int channel, const struc
     return vhost_user_channel_request(channel, message);
 }
 
+static void server_pin(const struct vhost_user_server_options *options, struct server_queue *queue)
+{
+    if (options->processor_count == 0)
+        return;
+    unsigned processor = options->processors[queue->index % options->processor_count];
+    int r = server_queue_pin(queue, processor);
+    if (r < 0)
+        log_line(options->log, LOG_LEVEL_ERROR, "queue %u cannot run on processor %u: %s", queue->index, processor,
+                 strerror(-r));
+}
+
 static void server_place(struct vhost_user_server *server, struct server_queue *queue)
 {
     const struct vhost_user_server_options *options = &server->options;
-    int processor = options->processor_count > 0 ? options->processors[queue->index % options->processor_count] : -1;
-    int r = server_queue_place(queue, options->own_threads, processor);
-    if (r < 0)
-        log_line(options->log, LOG_LEVEL_ERROR, "queue %u cannot run on processor %d: %s", queue->index, processor,
-                 strerror(-r));
+    if (options->own_threads && server_queue_start_thread(queue, NULL, NULL) == 0)
+        server_pin(options, queue);
+    server_queue_place(queue, options->loop);
 }
 
 static void server_call_on_queue(struct vhost_user_port *port, unsigned index, void (*function)(void *argument),

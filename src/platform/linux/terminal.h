@@ -13,6 +13,10 @@
  *     a, Ctrl-A  Ctrl-A itself, for the guest
  * Any other key is forgotten together with the escape.
  *
+ * The mode also comes back when a signal ends the process, and by exit(3): terminal_mode.h. Who leaves by _exit(2)
+ * calls terminal_mode_give_back. SIGTSTP and SIGCONT from outside do what they do to other programs. In the background
+ * the terminal is the shell's: its mode is left alone and nothing is read until SIGCONT says that it is ours again.
+ *
  * Threads: open, close and the calls of options on the loop's thread. terminal_output and terminal_input from any
  * thread, each by one at a time or by several: they hold a mutex for a copy, and make no system call but the signal
  * that wakes the loop. So a guest's processor never waits for a person's terminal.
@@ -31,8 +35,8 @@
 #define PLATFORM_LINUX_TERMINAL_H
 
 #include <pthread.h>
-#include <termios.h>
 
+#include "platform/linux/byte_ring.h"
 #include "platform/linux/loop.h"
 #include "platform/linux/stream_handle.h"
 #include "platform/linux/terminal_escape.h"
@@ -48,38 +52,37 @@ struct terminal_options {
     int escape;        /* the key's byte; TERMINAL_ESCAPE_NONE: no escape key */
     const char *name;  /* of the program, in what is shown: "backplane vm" */
     bool keep_mode;    /* not into raw mode: for tests of scripts, and people who want their line editing */
-    /* A key has asked for something; @key is never TERMINAL_HELP. */
+    /* A key has asked for something; @key is never TERMINAL_HELP. Neither this nor the next may close the terminal. */
     void (*key)(void *context, enum terminal_key key);
     /* The size is another one. NULL: nobody wants to know. */
     void (*resized)(void *context, uint16_t cols, uint16_t rows);
     void *context;
 };
 
-/* A ring of bytes. */
-struct terminal_ring {
-    uint8_t *bytes;
-    uint32_t size; /* a power of two */
-    uint32_t head; /* counts bytes put in */
-    uint32_t tail; /* counts bytes taken out */
+/* What one side of the terminal tells whoever uses it. */
+struct terminal_side {
+    struct byte_ring ring;
+    int handle;  /* eventfd, owned */
+    bool wanted; /* it gave 0: tell when that would be different */
+    bool told;   /* handle is readable */
+    uint64_t dropped_total;
 };
 
 struct terminal {
     struct terminal_options options;
+    bool opened;
     struct stream_handle input, output;
     bool input_is_terminal, output_is_terminal;
-    bool raw;        /* the terminal's mode is ours */
-    int size_handle; /* the terminal whose size counts; -1: there is none */
+    int size_handle; /* the terminal whose size counts, borrowed of input or output; -1: there is none */
     uint16_t cols, rows;
     struct terminal_escape escape;
     struct loop_watch input_watch, output_watch, signal_watch;
-    struct loop_message work; /* from other threads: output came, or input was taken */
+    struct loop_message work; /* from other threads: output came, or there is room for input again */
     pthread_mutex_t lock;     /* of what follows */
-    struct terminal_ring output_ring, input_ring;
-    bool output_wanted;              /* somebody found no room: tell by output_handle */
-    bool input_wanted;               /* somebody found nothing: tell by input_handle */
-    int output_handle, input_handle; /* eventfds */
+    struct terminal_side out, in;
+    bool output_gone; /* nobody will ever read it: it is dropped */
     bool input_ended;
-    uint64_t input_dropped_total, output_dropped_total;
+    bool input_waits; /* for room */
 };
 
 /*
@@ -95,8 +98,6 @@ int terminal_open(struct terminal *terminal, const struct terminal_options *opti
  * uses it any more. A closed one is fine.
  */
 void terminal_close(struct terminal *terminal);
-/* Only put the mode back, now. For a way out that does not pass terminal_close. From anywhere, signal handlers too. */
-void terminal_restore_mode(void);
 
 /* Take the first n of @size bytes; 0: no room, output_handle will tell. */
 size_t terminal_output(struct terminal *terminal, const void *bytes, size_t size);

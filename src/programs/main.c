@@ -16,6 +16,7 @@ static const struct {
 } commands[] = {
     {"blk", command_blk, "serve a file or block device as a virtio disk"},
     {"rng", command_rng, "serve entropy"},
+    {"console", command_console, "serve a console"},
     {"ctl", command_ctl, "ask a running device: stats, resize, quit"},
 };
 
@@ -24,7 +25,7 @@ static void print_help(void)
     puts("usage: backplane COMMAND [options]\n\n"
          "Devices for virtual machines, by vhost-user.\n");
     for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-        printf("  %-6s%s\n", commands[i].name, commands[i].help);
+        printf("  %-9s%s\n", commands[i].name, commands[i].help);
     puts("\n  --help, --version\n\n"
          "`backplane COMMAND --help` lists a command's options.");
 }
@@ -58,7 +59,7 @@ int main(int count, char **arguments)
         return EXIT_FAILED; /* and nowhere to say so */
     const char *name = count > 1 ? arguments[1] : NULL;
     if (!name)
-        return daemon_complain(EXIT_WRONG_USE, "", "which command? There are blk, rng and ctl; --help says more");
+        return daemon_complain(EXIT_WRONG_USE, "", "which command? There are blk, rng, console, ctl; --help says more");
     if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
         print_help();
         return finish(EXIT_DONE);
@@ -71,5 +72,6 @@ int main(int count, char **arguments)
         if (strcmp(name, commands[i].name) == 0)
             return finish(commands[i].run(count - 2, arguments + 2));
     }
-    return daemon_complain(EXIT_WRONG_USE, "", "unknown command %s; there are blk, rng and ctl", SHORTENED(name));
+    return daemon_complain(EXIT_WRONG_USE, "", "unknown command %s; there are blk, rng, console and ctl",
+                           SHORTENED(name));
 }

@@ -134,6 +134,7 @@ class Answers(Case):
                                           'limit-iops', 'limit-bytes-per-s', 'socket-path', 'fd', 'control-path')),
                                  ('rng', ('source', 'rate-bytes-per-s', 'socket-path', 'print-capabilities', 'polling',
                                           'cpu-affinity')),
+                                 ('console', ('backend', 'console-path', 'socket-path')),
                                  ('ctl', ('json', 'shrink'))):
             text = self.told(command, '--help')
             for option in options:

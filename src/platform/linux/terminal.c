@@ -76,12 +76,12 @@ static void terminal_side_close(struct terminal_side *side)
 size_t terminal_output(struct terminal *terminal, const void *bytes, size_t size)
 {
     pthread_mutex_lock(&terminal->lock);
-    size_t count = terminal->output_gone ? size : byte_ring_put(&terminal->out.ring, bytes, size);
-    if (terminal->output_gone)
-        terminal->out.dropped_total += size;
+    size_t put = terminal->output_gone ? 0 : byte_ring_put(&terminal->out.ring, bytes, size);
+    size_t count = terminal->output_gone || terminal->output_stalled ? size : put;
+    terminal->out.dropped_total += count - put;
     terminal_side_quiet(&terminal->out, count == 0);
     pthread_mutex_unlock(&terminal->lock);
-    if (count > 0)
+    if (put > 0)
         loop_post(terminal->options.loop, &terminal->work);
     return count;
 }
@@ -148,6 +148,7 @@ static void terminal_written(struct terminal *terminal, size_t count, bool gone)
         terminal->out.dropped_total += count;
         terminal->output_gone = true;
     }
+    terminal->output_stalled = false;
     byte_ring_drop(&terminal->out.ring, count);
     terminal_side_tell(&terminal->out);
     pthread_mutex_unlock(&terminal->lock);
@@ -170,10 +171,24 @@ static int terminal_flush(struct terminal *terminal)
     }
 }
 
+static void terminal_stalls(struct loop_timer *timer)
+{
+    struct terminal *terminal = container_of(timer, struct terminal, stall);
+    pthread_mutex_lock(&terminal->lock);
+    terminal->output_stalled = true;
+    terminal_side_tell(&terminal->out);
+    pthread_mutex_unlock(&terminal->lock);
+}
+
 static void terminal_write(struct terminal *terminal)
 {
     struct loop *loop = terminal->options.loop;
+    uint32_t before = terminal->out.ring.tail; /* ours to move */
     bool waits = terminal_flush(terminal) < 0;
+    if (!waits)
+        loop_timer_set(loop, &terminal->stall, 0);
+    else if (terminal->stall.at_ns == 0 || terminal->out.ring.tail != before)
+        loop_timer_set(loop, &terminal->stall, loop_now_ns() + TERMINAL_STALL_NS);
     if (waits == (terminal->output_watch.handle >= 0))
         return;
     if (!waits)
@@ -373,12 +388,19 @@ void terminal_take_signals(void)
 
 /* ---- life ---- */
 
+/* The other side of a pseudo terminal is a pipe to us: who sits there has a mode and a size, we have not. */
+static bool terminal_is(int handle)
+{
+    unsigned number;
+    return handle >= 0 && isatty(handle) && ioctl(handle, TIOCGPTN, &number) < 0;
+}
+
 static int terminal_open_stream(struct stream_handle *stream, int handle, bool writes, bool *ret_is_terminal)
 {
     int r = handle >= 0 ? stream_handle_open(stream, handle, writes) : 0;
     if (r == -EBADF)
         return 0; /* it was closed: there is none */
-    *ret_is_terminal = stream->handle >= 0 && isatty(stream->handle);
+    *ret_is_terminal = terminal_is(stream->handle);
     return r;
 }
 
@@ -415,6 +437,7 @@ int terminal_open(struct terminal *terminal, const struct terminal_options *opti
         .input_watch = LOOP_WATCH_NONE,
         .output_watch = LOOP_WATCH_NONE,
         .signal_watch = LOOP_WATCH_NONE,
+        .stall.expired = terminal_stalls,
         .work.deliver = terminal_work,
         .out.handle = -1,
         .in.handle = -1,
@@ -459,6 +482,7 @@ void terminal_close(struct terminal *terminal)
     loop_unwatch(loop, &terminal->signal_watch);
     if (signals >= 0)
         close(signals);
+    loop_timer_set(loop, &terminal->stall, 0);
     loop_unpost(loop, &terminal->work);
     if (terminal->output.handle >= 0)
         terminal_drain(terminal);

@@ -22,8 +22,10 @@
  * that wakes the loop. So a guest's processor never waits for a person's terminal.
  *
  * Output has a buffer of TERMINAL_OUTPUT_BYTES. Who cannot wait (a serial port) drops what does not fit; who can (the
- * console device) keeps it, and is told by terminal_output_handle when there is room. A terminal that is stopped
- * (Ctrl-S there, a pipe that nobody reads) stops the console, not the guest. Output whose reader is gone is dropped.
+ * console device) keeps it, and is told by terminal_output_handle when there is room. A terminal that takes nothing for
+ * TERMINAL_STALL_NS (Ctrl-S there, a pipe that nobody reads) loses what does not fit from then on, until it takes some
+ * again: Linux's console driver waits for its device with a processor that does nothing else. Output whose reader is
+ * gone is dropped.
  *
  * Input from a terminal is read all the time, or the escape key of a guest that hangs would not be heard: what is typed
  * past TERMINAL_INPUT_BYTES is dropped. Other input is read only while there is room.
@@ -45,6 +47,8 @@
 #define TERMINAL_OUTPUT_BYTES 65536
 /* More than anybody types ahead, and a paste of some size. */
 #define TERMINAL_INPUT_BYTES 4096
+/* A pager's user turns the page; a guest's kernel does not complain of a lost processor yet. */
+#define TERMINAL_STALL_NS UINT64_C(5000000000)
 
 struct terminal_options {
     struct loop *loop; /* borrowed, like everything here */
@@ -77,10 +81,12 @@ struct terminal {
     uint16_t cols, rows;
     struct terminal_escape escape;
     struct loop_watch input_watch, output_watch, signal_watch;
+    struct loop_timer stall;
     struct loop_message work; /* from other threads: output came, or there is room for input again */
     pthread_mutex_t lock;     /* of what follows */
     struct terminal_side out, in;
-    bool output_gone; /* nobody will ever read it: it is dropped */
+    bool output_gone;    /* nobody will ever read it: it is dropped */
+    bool output_stalled; /* nothing was taken for too long: what does not fit is dropped */
     bool input_ended;
     bool input_waits; /* for room */
 };

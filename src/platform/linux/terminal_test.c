@@ -1,161 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* A guest's terminal on pseudo terminals, pipes, files and nothing. */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
+#include "platform/linux/terminal_test_rig.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <pty.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-#include "platform/linux/terminal.h"
-#include "platform/linux/terminal_mode.h"
-
-/* An answer takes microseconds; a machine under load is given half a minute. */
-#define TIMEOUT_MS 30000
-#define TURN_NS (TIMEOUT_MS * UINT64_C(1000000))
-
-struct screen {
-    int master, slave;
-    struct termios before;
-    struct loop loop;
-    struct terminal terminal;
-    enum terminal_key keys[8];
-    unsigned key_count, resizes;
-    uint16_t cols, rows;
-};
-
-static void note_key(void *context, enum terminal_key key)
-{
-    struct screen *screen = context;
-    assert_true(screen->key_count < ARRAY_SIZE(screen->keys));
-    screen->keys[screen->key_count++] = key;
-}
-
-static void note_size(void *context, uint16_t cols, uint16_t rows)
-{
-    struct screen *screen = context;
-    screen->resizes++;
-    screen->cols = cols;
-    screen->rows = rows;
-    (void)terminal_output(&screen->terminal, "resized", 7);
-}
-
-static void open_on(struct screen *screen, int input, int output)
-{
-    const struct terminal_options options = {
-        .loop = &screen->loop,
-        .input = input,
-        .output = output,
-        .escape = TERMINAL_ESCAPE_DEFAULT,
-        .name = "test",
-        .key = note_key,
-        .resized = note_size,
-        .context = screen,
-    };
-    assert_int_equal(terminal_open(&screen->terminal, &options), 0);
-}
-
-static struct screen *given_a_screen(void)
-{
-    struct screen *screen = calloc(1, sizeof(*screen));
-    assert_non_null(screen);
-    const struct winsize size = {.ws_col = 80, .ws_row = 25};
-    assert_int_equal(openpty(&screen->master, &screen->slave, NULL, NULL, &size), 0);
-    assert_int_equal(fcntl(screen->master, F_SETFL, O_NONBLOCK), 0);
-    assert_int_equal(tcgetattr(screen->slave, &screen->before), 0);
-    assert_int_equal(loop_init(&screen->loop), 0);
-    return screen;
-}
-
-static struct screen *given_a_terminal(void)
-{
-    struct screen *screen = given_a_screen();
-    open_on(screen, screen->slave, screen->slave);
-    return screen;
-}
-
-static void finish(struct screen *screen)
-{
-    terminal_close(&screen->terminal);
-    terminal_close(&screen->terminal);
-    loop_done(&screen->loop);
-    close(screen->master);
-    close(screen->slave);
-    free(screen);
-}
-
-static void turn(struct screen *screen)
-{
-    assert_int_equal(loop_turn(&screen->loop, TURN_NS), 0);
-}
-
-static bool is_readable(int handle, int timeout_ms)
-{
-    struct pollfd look = {.fd = handle, .events = POLLIN};
-    return poll(&look, 1, timeout_ms) == 1 && (look.revents & POLLIN);
-}
-
-/* The guest reads until it has @text, and nothing more is there. */
-static void expect_input(struct screen *screen, const char *text)
-{
-    char got[256];
-    size_t count = 0;
-    while (count < strlen(text)) {
-        size_t n = terminal_input(&screen->terminal, got + count, sizeof(got) - count);
-        count += n;
-        while (n == 0 && !is_readable(terminal_input_handle(&screen->terminal), 0))
-            turn(screen);
-    }
-    assert_int_equal(terminal_input(&screen->terminal, got, 1), 0);
-    assert_int_equal(count, strlen(text));
-    assert_memory_equal(got, text, count);
-}
-
-/* @text comes out of @handle. */
-static void expect_output(int handle, const char *text)
-{
-    char got[1024];
-    size_t count = 0;
-    while (count < strlen(text)) {
-        assert_true(is_readable(handle, TIMEOUT_MS));
-        ssize_t n = read(handle, got + count, strlen(text) - count);
-        assert_true(n > 0);
-        count += (size_t)n;
-    }
-    assert_memory_equal(got, text, count);
-}
-
-static void type(const struct screen *screen, const char *text, size_t length)
-{
-    assert_int_equal(write(screen->master, text, length), (ssize_t)length);
-}
-
-static bool is_raw(int terminal)
-{
-    struct termios now;
-    assert_int_equal(tcgetattr(terminal, &now), 0);
-    return !(now.c_lflag & (ICANON | ECHO | ISIG));
-}
-
-static void expect_mode_of_before(const struct screen *screen)
-{
-    struct termios now;
-    assert_int_equal(tcgetattr(screen->slave, &now), 0);
-    assert_int_equal(now.c_lflag, screen->before.c_lflag);
-    assert_int_equal(now.c_iflag, screen->before.c_iflag);
-    assert_int_equal(now.c_oflag, screen->before.c_oflag);
-    assert_int_equal(now.c_cflag, screen->before.c_cflag);
-    assert_memory_equal(now.c_cc, screen->before.c_cc, sizeof(now.c_cc));
-}
 
 static void the_mode_is_raw_while_a_guest_runs_and_as_it_was_afterwards(void **state)
 {
@@ -296,6 +148,33 @@ static void output_that_nobody_reads_holds_up_the_console_and_not_the_serial_por
     }
     assert_int_equal(got, total);
     assert_int_equal(fcntl(ends[1], F_GETFL) & O_NONBLOCK, 0);
+    close(ends[0]);
+    close(ends[1]);
+    finish(screen);
+}
+
+static void a_terminal_that_takes_nothing_for_long_loses_what_does_not_fit(void **state)
+{
+    (void)state;
+    struct screen *screen = given_a_screen();
+    int ends[2];
+    char bytes[4096] = {0};
+    assert_int_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+    open_on(screen, -1, ends[1]);
+    while (terminal_output(&screen->terminal, bytes, sizeof(bytes)) > 0)
+        assert_int_equal(loop_turn(&screen->loop, 0), 0);
+    uint64_t at_ns = screen->terminal.stall.at_ns;
+    assert_in_range(at_ns, loop_now_ns(), loop_now_ns() + TERMINAL_STALL_NS);
+    loop_timer_set(&screen->loop, &screen->terminal.stall, 1); /* so much later */
+    turn(screen);
+    assert_true(is_readable(terminal_output_handle(&screen->terminal), 0));
+    assert_int_equal(terminal_output(&screen->terminal, bytes, sizeof(bytes)), sizeof(bytes));
+    assert_int_equal(screen->terminal.out.dropped_total, sizeof(bytes));
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(read(ends[0], bytes, sizeof(bytes)), sizeof(bytes));
+    turn(screen); /* it takes some again, and has all that fits */
+    assert_int_equal(terminal_output(&screen->terminal, bytes, sizeof(bytes)), sizeof(bytes));
+    assert_int_equal(screen->terminal.out.dropped_total, sizeof(bytes));
     close(ends[0]);
     close(ends[1]);
     finish(screen);
@@ -578,6 +457,7 @@ int main(void)
         cmocka_unit_test(the_escape_key_is_heard_though_the_guest_reads_nothing),
         cmocka_unit_test(a_pipe_is_read_no_faster_than_the_guest_reads_and_has_no_escape),
         cmocka_unit_test(output_that_nobody_reads_holds_up_the_console_and_not_the_serial_port),
+        cmocka_unit_test(a_terminal_that_takes_nothing_for_long_loses_what_does_not_fit),
         cmocka_unit_test(output_whose_reader_is_gone_is_dropped),
         cmocka_unit_test(nothing_is_left_behind_on_the_descriptions_of_the_shell),
         cmocka_unit_test(no_input_and_no_output_are_fine),

@@ -94,7 +94,7 @@ int kvm_arm64_reg_list(const struct kvm_vcpu *vcpu, struct kvm_arm64_reg_list *r
 /* ---- the whole state, as records of base/state.h */
 
 #define KVM_ARM64_VCPU_STATE_BYTES_MAX (128u << 10)
-#define KVM_ARM64_GIC_STATE_BYTES_MAX(processors) (32768u + 1024u * (processors))
+#define KVM_ARM64_GIC_STATE_BYTES_MAX(processors) ((80u << 10) + 2048u * (processors))
 
 /* All processors have stopped and completed their last access. @list is room of the caller's. -ENOSPC: no room. */
 int kvm_arm64_vcpu_save(struct kvm_vcpu *vcpu, struct kvm_arm64_reg_list *list, struct state_writer *writer);
@@ -109,7 +109,11 @@ int kvm_arm64_vcpu_restore(struct kvm_vcpu *vcpu, struct state_reader *reader);
  * @affinities: of each processor, kvm_arm64_vcpu_affinity.
  */
 int kvm_arm64_gic_save(const struct kvm_arm64_gic *gic, const uint64_t *affinities, struct state_writer *writer);
-/* After guest memory and processors have been restored; before they run. */
-int kvm_arm64_gic_restore(const struct kvm_arm64_gic *gic, const uint64_t *affinities, struct state_reader *reader);
+/*
+ * A new one, of the same version and with as many interrupts, after guest memory and processors have been restored, and
+ * before they run. -EINVAL: it is another one; -EBADMSG: it is no state of a GIC. A GICv2 does not tell the level of
+ * its wires: those that are raised must be raised again.
+ */
+int kvm_arm64_gic_restore(const struct kvm_arm64_gic *gic, struct state_reader *reader);
 
 #endif

@@ -23,8 +23,9 @@ struct kvm_system {
 extern const struct kvm_system kvm_system_linux;
 
 /* An ioctl with a pointer, begun again when a signal came before it did anything. Not for KVM_RUN. */
-int kvm_ioctl(const struct kvm_system *system, int handle, unsigned long request, const void *argument);
-/* The same for those that take a number. */
+int kvm_ioctl(const struct kvm_system *system, int handle, unsigned long request, void *argument);
+/* The same for those that only read what is there, and for those that take a number. */
+int kvm_ioctl_read_only(const struct kvm_system *system, int handle, unsigned long request, const void *argument);
 int kvm_ioctl_number(const struct kvm_system *system, int handle, unsigned long request, unsigned long argument);
 
 #endif

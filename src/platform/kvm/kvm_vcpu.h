@@ -50,7 +50,8 @@ int kvm_vcpu_run(struct kvm_vcpu *vcpu, struct kvm_exit *ret_exit);
 
 /*
  * Let the processor take what the last access was answered, and go no further: its registers are consistent afterwards.
- * To be called before they are read, after an exit of any kind. 0, or what kvm_vcpu_run gives; and -EBUSY with
+ * To be called before they are read, after an exit of any kind; look at what is wanted of the processor afterwards, as
+ * after KVM_CAUSE_INTERRUPTED. 0, or what kvm_vcpu_run gives; and -EBUSY with
  * *ret_exit filled: the same instruction wants another access (a wide one comes in pieces); serve it, and call again.
  */
 int kvm_vcpu_complete(struct kvm_vcpu *vcpu, struct kvm_exit *ret_exit);

@@ -22,7 +22,9 @@
  */
 int kvm_whole_try(const struct kvm_host *host, char *reason, size_t reason_bytes);
 
-/* Open KVM at @path and try it; the reason also says why it cannot be opened, and what to do about it. */
+/* The same of KVM at @path: the reason also says why it cannot be opened, and what to do about it. */
 int kvm_whole_try_path(const char *path, char *reason, size_t reason_bytes);
+/* Why kvm_host_open(@path) failed with @error, and what to do about it. */
+void kvm_whole_open_reason(const char *path, int error, char *reason, size_t reason_bytes);
 
 #endif

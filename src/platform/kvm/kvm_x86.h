@@ -119,7 +119,7 @@ int kvm_x86_msrs_set(struct kvm_vcpu *vcpu, const struct kvm_msr_entry *entries,
 
 /* The VM's clock (4.29, 4.30). */
 int kvm_x86_clock_get(const struct kvm_vm *vm, struct kvm_clock_data *ret_clock);
-/* Only clock, realtime and the flag that goes with it count. */
+/* Only its member clock counts: it goes on from there. */
 int kvm_x86_clock_set(const struct kvm_vm *vm, const struct kvm_clock_data *clock);
 
 /* ---- the whole state, as records of base/state.h */
@@ -130,7 +130,8 @@ int kvm_x86_clock_set(const struct kvm_vm *vm, const struct kvm_clock_data *cloc
 
 /*
  * Save a processor, which does not run and has completed its last access (kvm_vcpu_complete); all of them, before any
- * is restored. @msrs: kvm_x86_msr_list's; those that cannot be read are left out. -ENOSPC: no room.
+ * is restored. @msrs: kvm_x86_msr_list's; those that cannot be read are left out. Up to 20 KiB of stack, as restore.
+ * -ENOSPC: no room.
  */
 int kvm_x86_vcpu_save(struct kvm_vcpu *vcpu, const struct kvm_x86_msr_list *msrs, struct state_writer *writer);
 /*

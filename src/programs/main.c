@@ -18,7 +18,18 @@ static const struct {
     {"rng", command_rng, "serve entropy"},
     {"console", command_console, "serve a console"},
     {"ctl", command_ctl, "ask a running device: stats, resize, quit"},
+    {"probe", command_probe, "say what this host offers to machines"},
 };
+
+/* "blk, rng, … and probe" */
+static void list_commands(char *text, size_t size)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(commands) && used < size; i++) {
+        const char *before = i == 0 ? "" : i == ARRAY_SIZE(commands) - 1 ? " and " : ", ";
+        used += (size_t)snprintf(text + used, size - used, "%s%s", before, commands[i].name);
+    }
+}
 
 static void print_help(void)
 {
@@ -57,9 +68,11 @@ int main(int count, char **arguments)
 {
     if (!hold_standard_handles())
         return EXIT_FAILED; /* and nowhere to say so */
+    char list[128];
+    list_commands(list, sizeof(list));
     const char *name = count > 1 ? arguments[1] : NULL;
     if (!name)
-        return daemon_complain(EXIT_WRONG_USE, "", "which command? There are blk, rng, console, ctl; --help says more");
+        return daemon_complain(EXIT_WRONG_USE, "", "which command? There are %s; --help says more", list);
     if (strcmp(name, "--help") == 0 || strcmp(name, "help") == 0) {
         print_help();
         return finish(EXIT_DONE);
@@ -72,6 +85,5 @@ int main(int count, char **arguments)
         if (strcmp(name, commands[i].name) == 0)
             return finish(commands[i].run(count - 2, arguments + 2));
     }
-    return daemon_complain(EXIT_WRONG_USE, "", "unknown command %s; there are blk, rng, console and ctl",
-                           SHORTENED(name));
+    return daemon_complain(EXIT_WRONG_USE, "", "unknown command %s; there are %s", SHORTENED(name), list);
 }

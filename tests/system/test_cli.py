@@ -11,6 +11,7 @@ import signal
 import socket
 import stat
 import subprocess
+import tempfile
 
 from daemon import GET_FEATURES, Case, Control, main, wait_for
 
@@ -119,6 +120,10 @@ class WrongUse(Case):
         self.refused(2, ['unknown command dance'], 'ctl', '/x', 'dance')
         self.refused(2, ['"more" is not understood'], 'ctl', '/x', 'stats', 'more')
 
+    def test_probe_with_a_word_or_an_unknown_check(self):
+        self.refused(2, ['"more" is not understood'], 'probe', 'more')
+        self.refused(2, ['--check=xen', 'choose one of kvm'], 'probe', '--check=xen')
+
 
 class Answers(Case):
     """What is asked for goes to standard output, with status 0."""
@@ -161,6 +166,31 @@ class Answers(Case):
                                       file_actions=[(os.POSIX_SPAWN_DUP2, full.fileno(), 1),
                                                     (os.POSIX_SPAWN_OPEN, 2, '/dev/null', os.O_WRONLY, 0)])
                 self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(done, 0)[1]), 1)
+
+    def test_probe_says_what_is_there_and_what_is_not(self):
+        text = self.told('probe')
+        for word in ('KVM', 'vhost-net', 'vhost-vsock', 'io_uring', 'memfd', 'huge pages', 'Xen'):
+            self.assertRegex(text, rf'(?m)^{word} +\S')
+        answer = json.loads(self.told('probe', '--json'))
+        self.assertIn(answer['kvm']['state'], ('whole', 'not whole', 'no permission', 'absent'))
+        self.assertEqual('reason' in answer['kvm'], answer['kvm']['state'] != 'whole')
+        self.assertEqual('capabilities' in answer['kvm'], answer['kvm']['state'] in ('whole', 'not whole'))
+        done = self.run_program('probe', '--check=kvm')
+        self.assertEqual(done.returncode, 0 if answer['kvm']['state'] == 'whole' else 1)
+        self.assertEqual(done.stdout.count('\n'), 1)
+
+    def test_probe_tells_what_is_wrong_with_a_kvm_that_is_none(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, 'kvm')
+            for make, state, words in ((lambda: None, 'absent', 'there is no ' + path),
+                                       (lambda: os.symlink('/dev/null', path), 'not whole', 'another version')):
+                make()
+                answer = json.loads(self.told('probe', '--json', '--kvm-path', path))['kvm']
+                self.assertEqual((answer['state'], answer['path']), (state, path))
+                self.assertIn(words, answer['reason'])
+                done = self.run_program('probe', '--check=kvm', '--kvm-path=' + path)
+                self.assertEqual(done.returncode, 1)
+                self.assertIn(words, done.stdout)
 
 
 class Disks(Case):

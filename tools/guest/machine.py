@@ -11,7 +11,6 @@ Limits. One thread. The limits are for a machine that is busy with other things.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import platform
@@ -63,20 +62,10 @@ def acceleration():
 def _probe_kvm():
     if not os.path.exists('/dev/kvm'):
         return 'tcg', 'there is no /dev/kvm'
-    source = os.path.join(TREE, 'tools', 'kvm-whole.c')
-    with open(source, 'rb') as file:
-        key = hashlib.sha256(file.read()).hexdigest()[:16]
-
-    def make(directory):
-        command = ['cc', '-std=c17', '-D_GNU_SOURCE', '-O1', '-o', os.path.join(directory, 'kvm-whole'), source]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode != 0:
-            raise packages.Unavailable(f'{source}: cc fails: {result.stderr.strip()}')
-
     try:
-        probe = os.path.join(packages.publish('kvm-whole', f'{key}-{platform.machine()}', make), 'kvm-whole')
-        result = subprocess.run([probe], capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
-    except (OSError, packages.Unavailable, subprocess.TimeoutExpired) as error:
+        result = subprocess.run([PROGRAM, 'probe', '--check=kvm'], capture_output=True, text=True,
+                                timeout=START_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
         return 'tcg', f'/dev/kvm cannot be judged: {error}'
     return ('kvm' if result.returncode == 0 else 'tcg'), result.stdout.strip()
 

@@ -11,6 +11,9 @@ enum virtio_id {
     VIRTIO_ID_BLOCK = 2,
     VIRTIO_ID_CONSOLE = 3,
     VIRTIO_ID_ENTROPY = 4,
+    VIRTIO_ID_SCSI = 8,
+    VIRTIO_ID_VSOCK = 19,
+    VIRTIO_ID_FS = 26,
 };
 
 /* 6, Reserved Feature Bits: bits 24 to 40 belong to the ring and the transport, the rest to the device type. */

@@ -19,16 +19,6 @@
 #include "virtio/queue_line.h"
 #include "virtio/virtio_device.h"
 
-/* The index in SET_VRING_KICK has 8 bits; no device of ours has more queues than blk. */
-#define VHOST_USER_QUEUES_MAX 64
-
-/* A mapping made by the port. @base and @bytes are what was asked for; the port may have mapped more around it. */
-struct vhost_user_mapping {
-    uint8_t *base;
-    uint64_t bytes;
-    uint64_t owner; /* the port's own: which mapping to undo */
-};
-
 /* The port: what the state machine needs of the world. */
 struct vhost_user_port {
     const struct vhost_user_port_class *class;

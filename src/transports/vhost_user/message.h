@@ -11,6 +11,9 @@
 
 #include "base/base.h"
 
+/* The index in SET_VRING_KICK has 8 bits; no device of ours has more queues than blk. */
+#define VHOST_USER_QUEUES_MAX 64
+
 enum vhost_user_request {
     VHOST_USER_GET_FEATURES = 1,
     VHOST_USER_SET_FEATURES = 2,
@@ -186,6 +189,14 @@ struct vhost_user_message {
     union vhost_user_payload payload; /* header.size bytes are valid */
     unsigned handle_count;
     int handles[VHOST_USER_HANDLES_MAX]; /* owned by whoever holds the message; -1 once taken */
+};
+
+/* Memory of the other side, mapped by a port. @base and @bytes are what was asked for; the port may have mapped more
+ * around it. */
+struct vhost_user_mapping {
+    uint8_t *base;
+    uint64_t bytes;
+    uint64_t owner; /* the port's own: which mapping to undo */
 };
 
 /*

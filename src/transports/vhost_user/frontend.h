@@ -83,14 +83,16 @@ enum vhost_user_frontend_phase {
     VHOST_USER_FRONTEND_PRESENT,  /* the peer does what it is told */
 };
 
-/* Answers that are due: each queue's start has 7, and a change of all regions one each, twice. */
-#define VHOST_USER_FRONTEND_DUE_MAX 1024
+/*
+ * Answers that are due. A queue's start and stop have 9; regions and what the owner does by hand come on top. What a
+ * guest can ask for without end (features, status, configuration, interrupts) is sent only while few are due.
+ */
+#define VHOST_USER_FRONTEND_DUE_MAX 2048
 
 struct vhost_user_frontend_due {
     uint8_t request;
     uint8_t index;       /* of the queue */
     bool is_acknowledge; /* by REPLY_ACK */
-    bool is_barrier;     /* GET_FEATURES, whose answer says no more than that all before it is done */
 };
 
 struct vhost_user_frontend_queue {
@@ -98,10 +100,11 @@ struct vhost_user_frontend_queue {
     bool told;     /* the peer has it, and may serve it */
     bool stopping; /* GET_VRING_BASE is due */
     bool resumed;  /* a peer before this one had it: where it stands is found in its memory or in the record */
-    bool failed;   /* it cannot be served; does not start before it was stopped */
+    bool orphaned; /* it was stopped without a peer: the record may have requests that nobody will take up */
     struct virtqueue_config config;
-    int notify;    /* borrowed; -1: the listener */
-    uint32_t base; /* of a stopped queue */
+    int notify;      /* borrowed; -1: the listener */
+    int told_notify; /* the handle that the peer has */
+    uint32_t base;   /* of a stopped queue */
 };
 
 struct vhost_user_frontend_log {
@@ -110,17 +113,23 @@ struct vhost_user_frontend_log {
     uint64_t bytes;
 };
 
+/* A bit for each byte of a configuration space. */
+struct vhost_user_frontend_bytes {
+    uint64_t bits[VHOST_USER_CONFIG_BYTES_MAX / 64];
+};
+
 struct vhost_user_frontend {
-    struct virtio_backend virtio; /* class, device_id, queue_count, queue_size_max, config_bytes: as init was told */
+    struct virtio_backend virtio; /* the device */
     struct vhost_user_frontend_port *port;
     enum vhost_user_frontend_phase phase;
-    unsigned greeting_step;
-    bool greeted_before; /* at least once */
+    bool isolated;
+    bool greeted;   /* at least once */
+    bool asked_all; /* of the greeting */
     /* the peer's */
     uint64_t peer_features; /* vhost's own bits included */
     uint64_t protocol_features;
-    uint64_t memory_slots_max;
-    uint64_t peer_queues;
+    uint64_t memory_slots;
+    uint64_t peer_queues; /* 0: it did not say */
     /* what is wanted */
     uint64_t offered;  /* to the driver */
     uint64_t features; /* the driver's choice */
@@ -128,47 +137,56 @@ struct vhost_user_frontend {
     uint8_t status;
     bool is_broken;
     bool resetting;
-    const char *broken_reason;
-    const char *lost_reason;
     struct vhost_user_frontend_region regions[VHOST_USER_FRONTEND_REGIONS_MAX];
     unsigned region_count;
     struct vhost_user_frontend_log log;
     struct vhost_user_frontend_queue queues[VHOST_USER_QUEUES_MAX];
     /* what the peer has been told */
-    bool told_features;
-    bool told_memory;
+    uint64_t told_features; /* 0: nothing */
+    uint8_t told_status;
     bool told_record;
-    bool told_log;
-    bool told_log_bit; /* VHOST_F_LOG_ALL */
-    struct vhost_user_region told_regions[VHOST_USER_FRONTEND_REGIONS_MAX];
+    bool told_log; /* the log that is on */
+    struct vhost_user_frontend_region told_regions[VHOST_USER_FRONTEND_REGIONS_MAX];
     unsigned told_region_count;
     /* the in-flight record, kept from peer to peer */
-    bool asked_record;
+    bool record_due;     /* it was asked for */
     bool without_record; /* this peer has none for us */
+    bool record_packed;  /* of rings of which layout */
     int record_handle;   /* owned; -1: none */
     struct vhost_user_inflight record;
-    struct vhost_user_mapping record_mapping; /* base NULL: not mapped */
-    bool record_packed;
-    /* the configuration space as it was last heard of, and what the driver has written to it */
+    struct vhost_user_mapping record_mapping;
+    /* the configuration space as it was last heard of, */
     uint8_t config[VHOST_USER_CONFIG_BYTES_MAX];
-    uint8_t config_written[VHOST_USER_CONFIG_BYTES_MAX / 8]; /* a bit a byte */
-    bool config_asked;
+    struct vhost_user_frontend_bytes config_written; /* what the driver wrote since its reset, */
+    struct vhost_user_frontend_bytes config_unsent;  /* and what of that the peer has not been told */
+    bool config_due;                                 /* the peer was asked for it */
+    bool config_stale;                               /* it is to be asked */
     uint32_t config_generation;
     /* answers that are due, oldest first: a ring */
     struct vhost_user_frontend_due due[VHOST_USER_FRONTEND_DUE_MAX];
     uint32_t due_first, due_count;
-    uint64_t answers_total; /* for whoever sees to it that answers come */
-    uint64_t lost_total;    /* connections */
+    uint32_t unanswered;                                      /* messages since the last one that has an answer */
+    uint64_t answers_total;                                   /* for whoever sees to it that answers come */
+    uint64_t lost_total;                                      /* connections */
+    const char *broken_reason, *lost_reason, *refused_reason; /* the last ones; constants, for people */
 };
 
 struct vhost_user_frontend_config {
     uint16_t device_id;
-    uint16_t queue_count; /* 1 to VHOST_USER_QUEUES_MAX; or what the peer has, when that is fewer */
+    uint16_t queue_count; /* the most wanted, up to VHOST_USER_QUEUES_MAX; 0: as many as the first peer has */
     uint32_t queue_size_max;
     uint32_t config_bytes; /* asked for; peers may refuse any number but the one they have. 0: none is asked for */
+    /*
+     * Offer VIRTIO_F_ACCESS_PLATFORM, so that the driver goes through the DMA interface of its system and uses only
+     * the memory meant for that. The peer, which sees plain guest addresses, is not told.
+     */
+    bool isolated;
 };
 
-/* @port is borrowed. No connection. The object is some 16 KiB: not for a stack. */
+/*
+ * @port is borrowed. No connection. virtio.queue_count is known with the first port->greeted. The object is some 20
+ * KiB: not for a stack.
+ */
 void vhost_user_frontend_init(struct vhost_user_frontend *frontend, struct vhost_user_frontend_port *port,
                               const struct vhost_user_frontend_config *config);
 /* Give back what is owned. No connection, or one that the port is about to close. */
@@ -183,6 +201,9 @@ void vhost_user_frontend_connected(struct vhost_user_frontend *frontend);
  */
 void vhost_user_frontend_lost(struct vhost_user_frontend *frontend, const char *reason);
 
+/* There is no connection, and will be none any more: breaks the device (@reason, a constant). Calls the listener. */
+void vhost_user_frontend_abandon(struct vhost_user_frontend *frontend, const char *reason);
+
 /*
  * An answer has come, of which nothing but vhost_user_header_check has been judged (with the reply flag); or a request
  * of the peer on its channel. Takes the handles. May end in vhost_user_frontend_lost. Calls the listener.
@@ -196,8 +217,8 @@ void vhost_user_frontend_failed(struct vhost_user_frontend *frontend);
 /*
  * The peer is to reach these regions, and no others: copied, their handles borrowed. At any time. 0: said, or to be
  * said; the peer may use what was there before until port->settled. -EINVAL: a region of no bytes, that wraps, or that
- * overlaps another. -ENOSPC: more than fit. -EBUSY: a queue that runs does not lie in them. Nothing is changed then.
- * A peer that cannot have so many is hung up on, and is asked again when it comes back.
+ * overlaps another. -ENOSPC: more than fit, here or at the peer. -EBUSY: a queue that runs does not lie in them.
+ * Nothing is changed then.
  */
 int vhost_user_frontend_set_memory(struct vhost_user_frontend *frontend,
                                    const struct vhost_user_frontend_region *regions, unsigned count);

@@ -148,6 +148,57 @@ int vhost_user_message_check(const struct vhost_user_message *message)
     return check_payload(message);
 }
 
+int vhost_user_reply_header_check(const struct vhost_user_header *header)
+{
+    if ((header->flags & VHOST_USER_FLAG_VERSION_MASK) != VHOST_USER_VERSION)
+        return -EPROTO;
+    if ((header->flags & VHOST_USER_FLAG_REPLY) == 0)
+        return -EPROTO;
+    if (header->size > VHOST_USER_PAYLOAD_BYTES_MAX)
+        return -EMSGSIZE;
+    return (int)header->size;
+}
+
+/* An answer of the request's own. */
+static int check_own_reply(const struct vhost_user_message *reply)
+{
+    uint32_t size = reply->header.size;
+    switch (reply->header.request) {
+    case VHOST_USER_GET_VRING_BASE:
+        return size == sizeof(struct vhost_user_vring_state) ? 0 : -EBADMSG;
+    case VHOST_USER_GET_CONFIG:
+        /* A refusal has no payload, or one that says so. */
+        if (size == 0)
+            return 0;
+        if (size < CONFIG_HEAD_BYTES)
+            return -EBADMSG;
+        return size - CONFIG_HEAD_BYTES == reply->payload.config.size || reply->payload.config.size == 0 ? 0 : -EBADMSG;
+    case VHOST_USER_GET_INFLIGHT_FD:
+        if (size != VHOST_USER_INFLIGHT_BYTES && size != sizeof(struct vhost_user_inflight))
+            return -EBADMSG;
+        /* A refusal has a size of zero. */
+        return reply->handle_count == 1 || (reply->handle_count == 0 && reply->payload.inflight.mmap_size == 0)
+                   ? 0
+                   : -EBADMSG;
+    case VHOST_USER_SET_LOG_BASE:
+        /* The text has no payload for it; back ends send a number, or back what came. */
+        return size <= sizeof(struct vhost_user_log) ? 0 : -EBADMSG;
+    default:
+        return size == sizeof(uint64_t) ? 0 : -EBADMSG;
+    }
+}
+
+int vhost_user_reply_check(const struct vhost_user_message *reply, uint32_t request, bool is_acknowledge)
+{
+    if (reply->header.request != request)
+        return -EPROTO;
+    if (reply->handle_count > 0 && (is_acknowledge || request != VHOST_USER_GET_INFLIGHT_FD))
+        return -EBADMSG;
+    if (is_acknowledge)
+        return reply->header.size == sizeof(uint64_t) ? 0 : -EBADMSG;
+    return check_own_reply(reply);
+}
+
 bool vhost_user_has_reply(uint32_t request)
 {
     const struct request_rule *rule = rule_of(request);

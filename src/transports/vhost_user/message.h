@@ -65,6 +65,7 @@ enum vhost_user_request {
 enum vhost_user_backend_request {
     VHOST_USER_BACKEND_IOTLB_MSG = 1,
     VHOST_USER_BACKEND_CONFIG_CHANGE_MSG = 2,
+    VHOST_USER_BACKEND_VRING_HOST_NOTIFIER_MSG = 3,
 };
 
 /* Feature bits that belong to vhost, in GET_FEATURES and SET_FEATURES. */
@@ -210,6 +211,14 @@ int vhost_user_header_check(const struct vhost_user_header *header);
  * is unknown or not served here. -EBADMSG: the size or the number of descriptors is wrong.
  */
 int vhost_user_message_check(const struct vhost_user_message *message);
+
+/* The same two for answers, as a front end gets them: the header of one, */
+int vhost_user_reply_header_check(const struct vhost_user_header *header);
+/*
+ * and the whole of one to @request, its acknowledgement by REPLY_ACK or the answer of its own. 0: fine, which a refusal
+ * in due form is too. -EPROTO: it answers something else. -EBADMSG: the size or the number of descriptors is wrong.
+ */
+int vhost_user_reply_check(const struct vhost_user_message *reply, uint32_t request, bool is_acknowledge);
 
 /* Does the protocol itself demand an answer to this type, REPLY_ACK or not? */
 bool vhost_user_has_reply(uint32_t request);

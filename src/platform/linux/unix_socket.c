@@ -214,3 +214,20 @@ int unix_socket_connect(const char *path, unsigned timeout_ms)
     }
     return handle;
 }
+
+int unix_socket_connect_now(const char *path)
+{
+    struct sockaddr_un address;
+    int r = unix_address(path, &address);
+    if (r < 0)
+        return r;
+    int handle = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (handle < 0)
+        return -errno;
+    if (connect(handle, (const struct sockaddr *)&address, sizeof(address)) < 0) {
+        r = -errno;
+        close(handle);
+        return r;
+    }
+    return handle;
+}

@@ -37,4 +37,7 @@ int unix_listener_accept(const struct unix_listener *listener);
  */
 int unix_socket_connect(const char *path, unsigned timeout_ms);
 
+/* Connect to @path if that can be done right now: a handle that does not block, or -errno. -EAGAIN: it is busy. */
+int unix_socket_connect_now(const char *path);
+
 #endif

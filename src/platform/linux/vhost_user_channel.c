@@ -24,6 +24,12 @@ void vhost_user_channel_open(struct vhost_user_channel *channel, int socket)
     *channel = (struct vhost_user_channel){.socket = socket, .expected = VHOST_USER_HEADER_BYTES, .answer_handle = -1};
 }
 
+void vhost_user_channel_open_replies(struct vhost_user_channel *channel, int socket)
+{
+    vhost_user_channel_open(channel, socket);
+    channel->replies = true;
+}
+
 void vhost_user_channel_close(struct vhost_user_channel *channel)
 {
     if (channel->socket < 0)
@@ -91,13 +97,14 @@ const char *vhost_user_channel_problem(const struct vhost_user_channel *channel)
 static int vhost_user_channel_check(struct vhost_user_channel *channel)
 {
     const struct vhost_user_header *header = &channel->message.header;
-    int r = vhost_user_header_check(header);
+    int r = channel->replies ? vhost_user_reply_header_check(header) : vhost_user_header_check(header);
     if (r == -EMSGSIZE)
         channel->problem = "header: the payload is longer than that of any message";
     else if (r < 0 && (header->flags & VHOST_USER_FLAG_VERSION_MASK) != VHOST_USER_VERSION)
         channel->problem = "header: not version 1";
     else if (r < 0)
-        channel->problem = "header: a reply where a request belongs";
+        channel->problem =
+            channel->replies ? "header: a request where a reply belongs" : "header: a reply where a request belongs";
     return r;
 }
 
@@ -127,9 +134,9 @@ int vhost_user_channel_receive(struct vhost_user_channel *channel, struct vhost_
     return 1;
 }
 
-/* Send bytes [@sent, @bytes) of @message. How many went out, or -EAGAIN, or what is wrong. */
+/* Send bytes [@sent, @bytes) of @message with these handles. How many went out, or -EAGAIN, or what is wrong. */
 static ssize_t vhost_user_channel_write(int socket, const struct vhost_user_message *message, size_t sent, size_t bytes,
-                                        int handle)
+                                        const int *handles, unsigned handle_count)
 {
     uint8_t wire[VHOST_USER_HEADER_BYTES + VHOST_USER_PAYLOAD_BYTES_MAX];
     ASSERT(bytes <= sizeof(wire));
@@ -137,19 +144,20 @@ static ssize_t vhost_user_channel_write(int socket, const struct vhost_user_mess
     memcpy(wire + VHOST_USER_HEADER_BYTES, message->payload.bytes, bytes - VHOST_USER_HEADER_BYTES);
 
     union {
-        char bytes[CMSG_SPACE(sizeof(int))];
+        char bytes[CMSG_SPACE(VHOST_USER_HANDLES_MAX * sizeof(int))];
         struct cmsghdr align;
     } control = {.bytes = {0}};
     struct iovec iov = {.iov_base = wire + sent, .iov_len = bytes - sent};
     struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
-    if (handle >= 0) {
+    if (handle_count > 0) {
+        size_t handle_bytes = handle_count * sizeof(int);
         header.msg_control = control.bytes;
-        header.msg_controllen = sizeof(control.bytes);
+        header.msg_controllen = CMSG_SPACE(handle_bytes);
         struct cmsghdr *first = CMSG_FIRSTHDR(&header);
         first->cmsg_level = SOL_SOCKET;
         first->cmsg_type = SCM_RIGHTS;
-        first->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(first), &handle, sizeof(handle));
+        first->cmsg_len = CMSG_LEN(handle_bytes);
+        memcpy(CMSG_DATA(first), handles, handle_bytes);
     }
     ssize_t count = sendmsg(socket, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (count < 0)
@@ -163,7 +171,7 @@ int vhost_user_channel_send(struct vhost_user_channel *channel, const struct vho
         return -ECONNRESET;
     ASSERT(!vhost_user_channel_sending(channel));
     size_t bytes = VHOST_USER_HEADER_BYTES + message->header.size;
-    ssize_t count = vhost_user_channel_write(channel->socket, message, 0, bytes, handle);
+    ssize_t count = vhost_user_channel_write(channel->socket, message, 0, bytes, &handle, handle >= 0 ? 1 : 0);
     if (count < 0 && count != -EAGAIN)
         return (int)count;
     if (count == (ssize_t)bytes)
@@ -183,8 +191,9 @@ int vhost_user_channel_send(struct vhost_user_channel *channel, const struct vho
 int vhost_user_channel_flush(struct vhost_user_channel *channel)
 {
     while (vhost_user_channel_sending(channel)) {
-        ssize_t count = vhost_user_channel_write(channel->socket, &channel->answer, channel->answer_sent,
-                                                 channel->answer_bytes, channel->answer_handle);
+        ssize_t count =
+            vhost_user_channel_write(channel->socket, &channel->answer, channel->answer_sent, channel->answer_bytes,
+                                     &channel->answer_handle, channel->answer_handle >= 0 ? 1 : 0);
         if (count < 0)
             return count == -EAGAIN ? 0 : (int)count;
         if (channel->answer_handle >= 0)
@@ -200,10 +209,17 @@ bool vhost_user_channel_sending(const struct vhost_user_channel *channel)
     return channel->answer_sent < channel->answer_bytes;
 }
 
+int vhost_user_channel_transmit(int socket, const struct vhost_user_message *message, size_t sent)
+{
+    unsigned handle_count = sent == 0 ? message->handle_count : 0;
+    return (int)vhost_user_channel_write(socket, message, sent, VHOST_USER_HEADER_BYTES + message->header.size,
+                                         message->handles, handle_count);
+}
+
 int vhost_user_channel_request(int socket, const struct vhost_user_message *message)
 {
     size_t bytes = VHOST_USER_HEADER_BYTES + message->header.size;
-    ssize_t count = vhost_user_channel_write(socket, message, 0, bytes, -1);
+    ssize_t count = vhost_user_channel_write(socket, message, 0, bytes, NULL, 0);
     if (count < 0)
         return (int)count;
     return count == (ssize_t)bytes ? 0 : -EPIPE; /* half a message: nothing more can be said there */

@@ -14,6 +14,7 @@ struct vhost_user_channel {
     size_t received;                   /* bytes of it */
     size_t expected;                   /* bytes it will have, as far as is known */
     const char *problem;               /* the stream cannot be followed any more: why */
+    bool replies;                      /* what comes are answers, not requests */
     /* an answer that the socket did not take at once */
     struct vhost_user_message answer;
     int answer_handle; /* owned; -1: none */
@@ -22,6 +23,8 @@ struct vhost_user_channel {
 
 /* Take over @socket. */
 void vhost_user_channel_open(struct vhost_user_channel *channel, int socket);
+/* The same for a front end: what comes are answers. */
+void vhost_user_channel_open_replies(struct vhost_user_channel *channel, int socket);
 /* Everything it still owns is closed. */
 void vhost_user_channel_close(struct vhost_user_channel *channel);
 
@@ -43,6 +46,12 @@ int vhost_user_channel_send(struct vhost_user_channel *channel, const struct vho
 /* 1: everything has been sent; 0: not yet; < 0: the other side is gone. */
 int vhost_user_channel_flush(struct vhost_user_channel *channel);
 bool vhost_user_channel_sending(const struct vhost_user_channel *channel);
+
+/*
+ * Send bytes of @message from @sent on to @socket, its handles with the first of them. How many went out, or -EAGAIN,
+ * or what is wrong.
+ */
+int vhost_user_channel_transmit(int socket, const struct vhost_user_message *message, size_t sent);
 
 /* Send a request on @socket, another one, whole or not at all: -EAGAIN when it is full, others when it is of no use. */
 int vhost_user_channel_request(int socket, const struct vhost_user_message *message);

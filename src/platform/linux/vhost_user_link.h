@@ -35,6 +35,7 @@ struct vhost_user_link_options {
     /* The port's calls of these names, passed on: under the lock. May be NULL. */
     void (*settled)(void *argument);
     void *settled_argument;
+    bool isolated;             /* struct vhost_user_frontend_config */
     unsigned start_timeout_ms; /* how long open waits for a back end */
     unsigned reply_timeout_ms; /* a back end that owes an answer for so long is hung up on; 0: 60 s */
     const struct log *log;     /* borrowed; may be NULL */
@@ -50,18 +51,19 @@ struct vhost_user_link {
     struct vhost_user_link_options options;
     struct vhost_user_channel channel;  /* answers come here */
     struct vhost_user_channel requests; /* the back end's own requests */
-    struct vhost_user_link_out *out;    /* owned */
-    struct loop_watch watch, requests_watch, error_watch;
+    struct vhost_user_link_out *out;    /* owned: a ring */
+    unsigned out_first, out_count;
+    struct vhost_user_link_queue *queues; /* owned */
+    struct loop_watch watch, requests_watch, error_watch, wake_watch;
     struct loop_timer reconnect_timer, reply_timer;
-    struct loop_message attend; /* from whoever sent: timers and watches are the loop's */
-    struct loop_task attend_task;
-    struct vhost_user_link_queue *queues; /* owned, [queue_count] */
-    int error_handle;
-    int fault_handle;
+    int error_handle; /* a back end signals that a queue is broken */
+    int wake_handle;  /* whoever sends: timers and watches are the loop's to set */
+    int fault_handle; /* memory of a back end that is gone under our hands */
     unsigned reconnect_delay_ms;
     uint64_t answers_seen; /* when the reply timer was set */
-    bool writable_watched;
-    bool opened; /* greeted once */
+    bool reply_clock;      /* it is set */
+    bool opened;           /* by vhost_user_link_open, with success */
+    bool greeted;
     bool failed; /* sending has: to be told by the loop */
     const char *failed_reason;
 };

@@ -45,7 +45,10 @@ struct vhost_kernel_options {
     uint32_t queue_size_max;                   /* 0: 256 */
     const struct vhost_kernel_region *regions; /* copied; may also come later: vhost_kernel_set_memory */
     unsigned region_count;
-    struct loop *loop;              /* borrowed: for queues that notify the listener; NULL: there are none */
+    struct loop *loop; /* borrowed: for queues that notify the listener, and for errors; NULL: nothing of that */
+    void (*lock)(void *argument); /* the owner's lock, taken before listener->broken; NULL: nobody else calls */
+    void (*unlock)(void *argument);
+    void *lock_argument;
     struct vhost_kernel_port *port; /* borrowed; NULL: the system itself */
 };
 
@@ -61,14 +64,17 @@ struct vhost_kernel_queue {
 };
 
 struct vhost_kernel {
-    struct virtio_backend virtio; /* the device */
-    struct vhost_kernel_port *port;
-    struct loop *loop;
+    struct virtio_backend virtio;        /* the device */
+    struct vhost_kernel_options options; /* as open was told */
+    int error_handle;                    /* the kernel signals that a queue is broken */
+    struct loop_watch error_watch;
     int handle; /* /dev/vhost-net, /dev/vhost-vsock */
     int tap;
-    bool data_moves; /* the kernel serves the queues */
+    bool vsock_runs;
+    bool features_set;
     uint64_t offered, features;
     uint64_t kernel_features;
+    const char *refused_reason; /* why the last call was refused, a constant, for people */
     uint8_t config[VHOST_KERNEL_CONFIG_BYTES_MAX];
     struct vhost_kernel_region regions[VHOST_KERNEL_REGIONS_MAX];
     unsigned region_count;

@@ -9,6 +9,11 @@
 # GROUP PACKAGE REASON, one line each. Debian 12 and 13 both have every one of them.
 package_table()
 {
+    # Debian 12 has virtiofsd and qemu-storage-daemon in one package, Debian 13 the first in one of its own.
+    back_ends=virtiofsd
+    case "$(cat /etc/debian_version 2>/dev/null)" in
+    12*) back_ends=qemu-system-common ;;
+    esac
     guest_qemu=qemu-system-x86
     [ "$(uname -m)" != aarch64 ] || guest_qemu=qemu-system-arm
     cat <<TABLE
@@ -26,6 +31,7 @@ test   libcmocka-dev            unit tests
 test   clang                    the second compiler, sanitizers
 test   libclang-rt-dev          run-time of the sanitizers and of libFuzzer
 test   qemu-utils               image locks are tried against QEMU's own
+test   $back_ends       back ends of other people for our front end: a file system, and on Debian 12 a disk
 test   llvm                     readable sanitizer reports
 cover  gcovr                    line coverage
 count  valgrind                 counts instructions

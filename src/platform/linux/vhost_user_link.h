@@ -23,9 +23,12 @@ struct vhost_user_link_options {
     int socket;
     const char *name; /* "vhost-user blk", for messages; borrowed */
     uint16_t device_id;
-    uint16_t queue_count;                             /* the most wanted; 0: as many as the back end has */
-    uint32_t queue_size_max;                          /* 0: 256 */
-    uint32_t config_bytes;                            /* of the configuration space; 0: by the device id */
+    uint16_t queue_count;    /* the most wanted; 0: as many as the back end has */
+    uint32_t queue_size_max; /* 0: 256 */
+    uint32_t config_bytes;   /* of the configuration space; 0: by the device id */
+    /* The space itself, where it is the owner's: a file system's tag and queues (5.11.4), which back ends do not know.
+     * NULL: the back end is asked. Only needed during open. */
+    const void *config_space;
     const struct vhost_user_frontend_region *regions; /* may also come later: vhost_user_frontend_set_memory */
     unsigned region_count;
     struct loop *loop;            /* borrowed */

@@ -52,6 +52,9 @@ void vhost_user_frontend_init(struct vhost_user_frontend *frontend, struct vhost
         .config_bytes = config->config_bytes,
         .notifies_listener = port->class->notify_handle(port, 0) >= 0,
     };
+    frontend->config_is_ours = config->config_space != NULL || config->config_bytes == 0;
+    if (config->config_space != NULL)
+        memcpy(frontend->config, config->config_space, config->config_bytes);
     frontend->log.handle = -1;
     frontend->record_handle = -1;
     for (unsigned i = 0; i < VHOST_USER_QUEUES_MAX; i++)
@@ -346,7 +349,7 @@ void vhost_user_frontend_request(struct vhost_user_frontend *frontend, struct vh
         };
         frontend->port->class->answer(frontend->port, &answer);
     }
-    if (known && frontend->virtio.config_bytes > 0) {
+    if (known && frontend_negotiated(frontend, VHOST_USER_PROTOCOL_F_CONFIG)) {
         frontend->config_stale = true;
         frontend_sync(frontend);
     }

@@ -155,7 +155,8 @@ struct vhost_user_frontend {
     int record_handle;   /* owned; -1: none */
     struct vhost_user_inflight record;
     struct vhost_user_mapping record_mapping;
-    /* the configuration space as it was last heard of, */
+    bool config_is_ours; /* no peer is asked for the configuration space */
+    /* it, as it was last heard of, */
     uint8_t config[VHOST_USER_CONFIG_BYTES_MAX];
     struct vhost_user_frontend_bytes config_written; /* what the driver wrote since its reset, */
     struct vhost_user_frontend_bytes config_unsent;  /* and what of that the peer has not been told */
@@ -175,7 +176,9 @@ struct vhost_user_frontend_config {
     uint16_t device_id;
     uint16_t queue_count; /* the most wanted, up to VHOST_USER_QUEUES_MAX; 0: as many as the first peer has */
     uint32_t queue_size_max;
-    uint32_t config_bytes; /* asked for; peers may refuse any number but the one they have. 0: none is asked for */
+    uint32_t config_bytes; /* of the configuration space; peers may refuse any number but the one they have */
+    /* The space itself, copied, where it is not the peer's to know (a file system's tag); NULL: the peer is asked. */
+    const void *config_space;
     /*
      * Offer VIRTIO_F_ACCESS_PLATFORM, so that the driver goes through the DMA interface of its system and uses only
      * the memory meant for that. The peer, which sees plain guest addresses, is not told.

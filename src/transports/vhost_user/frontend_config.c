@@ -122,6 +122,8 @@ int frontend_config_write(struct virtio_backend *virtio, uint32_t offset, const 
     struct vhost_user_frontend *frontend = frontend_of(virtio);
     if (size == 0 || !range_within(offset, size, virtio->config_bytes))
         return -EINVAL;
+    if (frontend->config_is_ours)
+        return -EPERM;
     memcpy(frontend->config + offset, from, size);
     for (uint32_t i = 0; i < size; i++) {
         add_byte(&frontend->config_written, offset + i);

@@ -165,7 +165,7 @@ static int reset(struct virtio_backend *virtio)
         frontend_send_u64(frontend, VHOST_USER_SET_STATUS, 0);
     frontend_send_barrier(frontend);
     /* What it shows of itself may be as in the beginning again. */
-    frontend->config_stale = virtio->config_bytes > 0;
+    frontend->config_stale = !frontend->config_is_ours;
     frontend->resetting = frontend->due_count > 0;
     if (frontend->resetting)
         return -EINPROGRESS;

@@ -64,7 +64,7 @@ static void ask_the_rest(struct vhost_user_frontend *frontend)
         frontend_send_empty(frontend, VHOST_USER_GET_MAX_MEM_SLOTS);
     open_channel(frontend);
     frontend_send_empty(frontend, VHOST_USER_SET_OWNER);
-    if (frontend->virtio.config_bytes > 0 && frontend_negotiated(frontend, VHOST_USER_PROTOCOL_F_CONFIG))
+    if (frontend_negotiated(frontend, VHOST_USER_PROTOCOL_F_CONFIG))
         frontend_config_ask(frontend);
     frontend->asked_all = true; /* the last one ends it */
     frontend_send_empty(frontend, VHOST_USER_GET_FEATURES);
@@ -73,7 +73,7 @@ static void ask_the_rest(struct vhost_user_frontend *frontend)
 static void choose_protocol_features(struct vhost_user_frontend *frontend, uint64_t offered)
 {
     uint64_t chosen = offered & protocol_features_known;
-    if (frontend->virtio.config_bytes == 0)
+    if (frontend->config_is_ours)
         chosen &= ~VHOST_USER_PROTOCOL_F_CONFIG;
     /* Before they hold: this message itself is acknowledged by nobody. */
     frontend_send_u64(frontend, VHOST_USER_SET_PROTOCOL_FEATURES, chosen);
@@ -103,11 +103,11 @@ static const char *finish(struct vhost_user_frontend *frontend)
     if (frontend->log.handle >= 0 && !frontend_negotiated(frontend, VHOST_USER_PROTOCOL_F_LOG_SHMFD))
         return "the back end cannot log what it writes";
 
+    if (!frontend->config_is_ours && !frontend_negotiated(frontend, VHOST_USER_PROTOCOL_F_CONFIG))
+        return "the back end has no configuration space, and this kind of device needs one";
     if (!frontend->greeted) {
         if (frontend->virtio.queue_count == 0 || queues < frontend->virtio.queue_count)
             frontend->virtio.queue_count = (uint16_t)u64_min(queues, VHOST_USER_QUEUES_MAX);
-        if (frontend->virtio.config_bytes > 0 && !frontend_negotiated(frontend, VHOST_USER_PROTOCOL_F_CONFIG))
-            return "the back end has no configuration space, and this kind of device needs one";
         frontend->greeted = true;
     }
     frontend->phase = VHOST_USER_FRONTEND_PRESENT;

@@ -76,7 +76,7 @@ static void a_back_end_of_the_legacy_protocol_is_served(void **state)
 {
     struct frig *rig = *state;
     rig->features &= ~VHOST_USER_F_PROTOCOL_FEATURES;
-    device(rig)->config_bytes = 0;
+    rig->frontend.config_is_ours = true;
     run(rig, FEATURES, 2);
     assert_int_equal(rig->sent_total[VHOST_USER_GET_PROTOCOL_FEATURES], 0);
     assert_int_equal(rig->sent_total[VHOST_USER_SET_VRING_ENABLE], 0);
@@ -214,6 +214,32 @@ static void what_the_driver_writes_is_read_and_told_at_once(void **state)
     assert_int_equal(rig->config[3], 0xee);
     assert_int_equal(rig->configs, 0); /* the driver's own doing */
     assert_int_equal(device(rig)->class->config_write(device(rig), FRIG_CONFIG_BYTES, &byte, 1), -EINVAL);
+}
+
+static void a_configuration_of_ours_is_nobody_elses(void **state)
+{
+    (void)state;
+    static const uint8_t space[4] = {1, 2, 3, 4};
+    const struct vhost_user_frontend_config config = {
+        .device_id = VIRTIO_ID_FS, .queue_count = 2, .queue_size_max = 64, .config_bytes = 4, .config_space = space};
+    struct frig *rig = frig_open(&config);
+    frig_connect(rig);
+    assert_int_equal(rig->sent_total[VHOST_USER_GET_CONFIG], 0);
+    assert_int_equal(rig->last[VHOST_USER_SET_PROTOCOL_FEATURES].payload.u64 & VHOST_USER_PROTOCOL_F_CONFIG, 0);
+    uint8_t bytes[4];
+    device(rig)->class->config_read(device(rig), 0, bytes, 4);
+    assert_memory_equal(bytes, space, 4);
+    assert_int_equal(device(rig)->class->config_write(device(rig), 0, bytes, 4), -EPERM);
+    frig_close(rig);
+}
+
+static void a_peer_without_the_configuration_is_of_no_use(void **state)
+{
+    struct frig *rig = *state;
+    rig->protocol_features &= ~VHOST_USER_PROTOCOL_F_CONFIG;
+    frig_connect(rig);
+    assert_int_equal(rig->greetings, 0);
+    assert_int_equal(rig->hang_ups, 1);
 }
 
 static void a_write_that_is_refused_is_seen_to_have_failed(void **state)
@@ -459,6 +485,8 @@ int main(void)
         TEST(a_reset_without_reset_device_says_status_zero),
         TEST(a_reset_nobody_needs_to_hear_of_is_done_at_once),
         TEST(what_the_driver_writes_is_read_and_told_at_once),
+        cmocka_unit_test(a_configuration_of_ours_is_nobody_elses),
+        TEST(a_peer_without_the_configuration_is_of_no_use),
         TEST(a_write_that_is_refused_is_seen_to_have_failed),
         TEST(a_changed_configuration_is_fetched_and_announced),
         TEST(a_flood_of_changes_asks_one_question_at_a_time),

@@ -24,12 +24,15 @@ build  ninja-build              runs the build
 build  pkgconf                  finds libraries
 build  liburing-dev             block I/O by io_uring
 build  libseccomp-dev           limits what threads may ask of the kernel
+build  libfdt-dev               device trees, which arm64 machines need
 build  libjansson-dev           JSON of the control socket
 build  python3                  runs meson and the checks in tools/
 build  binutils                 ar and nm, for the library and the purity check
 test   libcmocka-dev            unit tests
 test   clang                    the second compiler, sanitizers
 test   libclang-rt-dev          run-time of the sanitizers and of libFuzzer
+test   acpica-tools             checks ACPI tables with the reference compiler
+test   device-tree-compiler     checks device trees with the reference compiler
 test   qemu-utils               image locks are tried against QEMU's own
 test   $back_ends       back ends of other people for our front end: a file system, and on Debian 12 a disk
 test   llvm                     readable sanitizer reports

@@ -54,18 +54,19 @@ show_failure()
 # build_options NAME: the meson options of build-test/NAME, one a line.
 build_options()
 {
-    local sanitized=(-Dtests=enabled -Dprograms=enabled -During=enabled -Dbench=false -Dsmoke=false -Db_lundef=false)
+    local sanitized=(-Dtests=enabled -Dprograms=enabled -During=enabled -Dfdt=enabled -Dbench=false -Dsmoke=false
+        -Db_lundef=false)
     case $1 in
-    gcc) printf '%s\n' -Dtests=enabled -Dprograms=enabled -During=enabled ;;
-    clang) printf '%s\n' -Dtests=enabled -Dprograms=enabled -During=enabled -Dsmoke=false ;;
+    gcc) printf '%s\n' -Dtests=enabled -Dprograms=enabled -During=enabled -Dfdt=enabled ;;
+    clang) printf '%s\n' -Dtests=enabled -Dprograms=enabled -During=enabled -Dfdt=enabled -Dsmoke=false ;;
     # As released: its instructions are counted.
     instructions)
         printf '%s\n' --buildtype=release -Dtests=disabled -Dprograms=disabled -During=enabled -Dsmoke=false
         ;;
     # What packagers may leave out: that it builds is all there is to see.
     least)
-        printf '%s\n' -Dtests=disabled -Dprograms=enabled -During=disabled -Dseccomp=disabled -Dsmoke=false \
-            -Dbench=false
+        printf '%s\n' -Dtests=disabled -Dprograms=enabled -During=disabled -Dseccomp=disabled -Dfdt=disabled \
+            -Dsmoke=false -Dbench=false
         ;;
     asan)
         printf '%s\n' "${sanitized[@]}" -Db_sanitize=address,undefined \
@@ -73,7 +74,7 @@ build_options()
         ;;
     tsan) printf '%s\n' "${sanitized[@]}" -Db_sanitize=thread -Dc_args=-fno-omit-frame-pointer ;;
     coverage)
-        printf '%s\n' --buildtype=debug -Dtests=enabled -Dprograms=enabled -During=enabled -Dbench=false \
+        printf '%s\n' --buildtype=debug -Dtests=enabled -Dprograms=enabled -During=enabled -Dfdt=enabled -Dbench=false \
             -Dsmoke=false -Db_coverage=true -Dc_args=-fprofile-update=atomic
         ;;
     fuzz)
@@ -229,8 +230,9 @@ arm64_prepare()
     local codename libraries
     # shellcheck source=/dev/null
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    cached "arm64-libraries-$codename-3" \
-        foreign_unpack arm64 libcmocka0 libcmocka-dev liburing2 liburing-dev libseccomp2 libseccomp-dev || return 1
+    cached "arm64-libraries-$codename-4" \
+        foreign_unpack arm64 libcmocka0 libcmocka-dev libfdt1 libfdt-dev liburing2 liburing-dev libseccomp2 \
+        libseccomp-dev || return 1
     libraries=$CACHED/usr/lib/aarch64-linux-gnu
     cat >build-test/aarch64-sysroot.ini.new <<INI
 [binaries]

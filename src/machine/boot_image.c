@@ -34,6 +34,19 @@ int boot_image_load(struct boot_image *image, uint64_t offset, uint64_t size, co
     return 0;
 }
 
+bool boot_memory_is_there(const struct guest_memory *memory, uint64_t address, uint64_t size)
+{
+    while (size > 0) {
+        const struct guest_region *region = guest_memory_find(memory, address);
+        if (!region)
+            return false;
+        uint64_t here = u64_min(region->size - (address - region->guest_base), size);
+        address += here; /* at most the region's end, which fits */
+        size -= here;
+    }
+    return true;
+}
+
 int boot_memory_clear(const struct guest_memory *memory, uint64_t address, uint64_t size)
 {
     static const uint8_t zeros[BOOT_IMAGE_CHUNK_BYTES];

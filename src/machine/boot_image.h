@@ -31,6 +31,9 @@ int boot_image_read(struct boot_image *image, uint64_t offset, void *to, size_t 
 int boot_image_load(struct boot_image *image, uint64_t offset, uint64_t size, const struct guest_memory *memory,
                     uint64_t address);
 
+/* Is all of [@address, @address + @size) memory? */
+bool boot_memory_is_there(const struct guest_memory *memory, uint64_t address, uint64_t size);
+
 /* Zeros, likewise. */
 int boot_memory_clear(const struct guest_memory *memory, uint64_t address, uint64_t size);
 

@@ -48,12 +48,14 @@ unsigned boot_x86_memory_map(const struct machine_plan *plan, struct boot_x86_me
     return boot_x86_map_add(map, count, ecam->base, ecam->base + ecam->size, BOOT_X86_RESERVED);
 }
 
-/* As high as it may lie: below @max, in the RAM that begins at 0, behind the kernel. */
+/* As high as it may lie: in the RAM that begins at 0, below the bounce range, behind the kernel. */
 static int boot_x86_load_initrd(const struct boot_x86_request *request, const struct boot_x86_kernel *kernel,
                                 uint64_t *ret_base, const char **ret_reason)
 {
-    const struct machine_range *ram = &request->plan->ram[0];
+    const struct machine_range *ram = &request->plan->ram[0], *bounce = &request->plan->bounce;
     uint64_t size = request->initrd->size, end = u64_min(ram->size, kernel->initrd_max + 1);
+    if (bounce->size > 0)
+        end = u64_min(end, bounce->base);
     *ret_reason = "the memory is too small for kernel and initrd: give the guest more";
     if (size > end || align_down(end - size, PAGE_BYTES) < align_up(kernel->end, PAGE_BYTES))
         return -ENOSPC;
@@ -73,7 +75,9 @@ static int boot_x86_put_cmdline(const struct boot_x86_request *request, const st
     *ret_reason = "the command line is longer than this kernel reads (see its COMMAND_LINE_SIZE): shorten it";
     if (bytes == kernel->cmdline_max)
         return -E2BIG;
-    return guest_memory_write(request->memory, BOOT_X86_CMDLINE, request->cmdline, bytes + 1);
+    *ret_reason = "the guest's memory has no room for what a kernel is handed over: give it more";
+    int r = guest_memory_write(request->memory, BOOT_X86_CMDLINE, request->cmdline, bytes + 1);
+    return r == -EFAULT ? -ENOSPC : r;
 }
 
 /* ---- PVH */
@@ -257,12 +261,19 @@ static int boot_x86_put_gdt(const struct guest_memory *memory, struct boot_x86_e
 static int boot_x86_load_kernel(const struct boot_x86_request *request, struct boot_x86_kernel *ret_kernel,
                                 const char **ret_reason)
 {
-    if (boot_x86_is_elf(request->kernel))
-        return boot_x86_load_elf(request, ret_kernel, ret_reason);
-    if (boot_x86_is_bzimage(request->kernel))
-        return boot_x86_load_bzimage(request, ret_kernel, ret_reason);
-    *ret_reason = "it is neither a vmlinux (ELF) nor a bzImage: give a Linux kernel for x86-64";
-    return -EBADMSG;
+    uint8_t first;
+    int r = boot_image_read(request->kernel, 0, &first, 1);
+    if (r == 0 && boot_x86_is_elf(request->kernel)) {
+        r = boot_x86_load_elf(request, ret_kernel, ret_reason);
+    } else if (r == 0 && boot_x86_is_bzimage(request->kernel)) {
+        r = boot_x86_load_bzimage(request, ret_kernel, ret_reason);
+    } else if (r == 0 || r == -EBADMSG) {
+        *ret_reason = "it is neither a vmlinux (ELF) nor a bzImage: give a Linux kernel for x86-64";
+        return -EBADMSG;
+    }
+    if (r < 0 && r != -EBADMSG && r != -ENOSPC)
+        *ret_reason = "the kernel cannot be read";
+    return r;
 }
 
 int boot_x86_load(const struct boot_x86_request *request, struct boot_x86_entry *ret_entry, const char **ret_reason)
@@ -277,7 +288,6 @@ int boot_x86_load(const struct boot_x86_request *request, struct boot_x86_entry 
         r = boot_x86_put_cmdline(request, &kernel, ret_reason);
     if (r < 0)
         return r;
-    *ret_reason = "the guest's memory has no room for what a kernel is handed over: give it more";
     if (kernel.has_pvh) {
         entry.mode = BOOT_X86_PROTECTED_32;
         entry.rip = kernel.pvh_entry;
@@ -294,7 +304,7 @@ int boot_x86_load(const struct boot_x86_request *request, struct boot_x86_entry 
     if (r == 0)
         r = boot_x86_put_gdt(request->memory, &entry);
     if (r < 0)
-        return r;
+        return r == -EFAULT ? -ENOSPC : r;
     *ret_entry = entry;
     return 0;
 }

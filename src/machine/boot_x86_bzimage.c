@@ -42,7 +42,7 @@ int boot_x86_load_bzimage(const struct boot_x86_request *request, struct boot_x8
     unsigned end = SETUP_MAGIC + header[SETUP_JUMP];
     if (end < SETUP_END || end > sizeof(header))
         return -EBADMSG;
-    r = boot_image_read(request->kernel, 0, header, end);
+    r = boot_image_read(request->kernel, SETUP_END, header + SETUP_END, end - SETUP_END);
     if (r < 0)
         return r;
     *ret_reason = "this bzImage is no 64-bit kernel, or older than Linux 3.8: give a newer one";
@@ -58,15 +58,12 @@ int boot_x86_load_bzimage(const struct boot_x86_request *request, struct boot_x8
         return -EBADMSG;
     /* It unpacks itself into all of that. */
     *ret_reason = "the memory is too small for this kernel: give the guest more";
-    if (!guest_memory_linear(request->memory, base, bytes))
+    if (!boot_memory_is_there(request->memory, base, bytes))
         return -ENOSPC;
     r = boot_image_load(request->kernel, offset, request->kernel->size - offset, request->memory, base);
-    if (r < 0) {
-        *ret_reason = "the kernel cannot be read";
+    if (r < 0)
         return r;
-    }
     kernel->entry = base + ENTRY_64;
-    kernel->zero_page = true;
     kernel->setup_bytes = end - SETUP_BASE;
     memcpy(kernel->setup, header + SETUP_BASE, kernel->setup_bytes);
     kernel->initrd_max = u64_min(get_le32(header + SETUP_INITRD_MAX), UINT32_MAX);

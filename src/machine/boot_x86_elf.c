@@ -56,6 +56,8 @@ static int boot_x86_elf_load(const struct boot_x86_request *request, const uint8
     /* What is handed over lies below, and nothing of a kernel does. */
     if (address < BOOT_X86_HIGH_BASE)
         return -EBADMSG;
+    if (!boot_memory_is_there(request->memory, address, memory_bytes))
+        return -EFAULT;
     int r = boot_image_load(request->kernel, get_le64(program + PROGRAM_OFFSET), file_bytes, request->memory, address);
     if (r == 0)
         r = boot_memory_clear(request->memory, address + file_bytes, memory_bytes - file_bytes);

@@ -30,10 +30,10 @@ unsigned boot_x86_memory_map(const struct machine_plan *plan, struct boot_x86_me
 struct boot_x86_kernel {
     bool has_pvh;
     uint32_t pvh_entry;
-    uint64_t entry;       /* 64-bit */
-    uint64_t end;         /* the address after the last byte that it uses at first */
-    bool zero_page;       /* it has a setup header: */
-    uint8_t setup[0x110]; /* from 0x1f1 of the file on */
+    uint64_t entry; /* 64-bit */
+    uint64_t end;   /* the address after the last byte that it uses at first */
+    /* Of a bzImage's setup header: */
+    uint8_t setup[0x9f]; /* from 0x1f1 of the file on; in the zero page, too, its place ends at 0x290 */
     unsigned setup_bytes;
     uint64_t initrd_max;  /* the last address an initrd may use */
     uint32_t cmdline_max; /* bytes, the end included */

@@ -15,11 +15,14 @@ enum {
     AML_BUFFER = 0x11,
     AML_PACKAGE = 0x12,
     AML_METHOD = 0x14,
-    AML_DUAL_NAME = 0x2e,
     AML_EXTENDED = 0x5b,
+    AML_LOCAL_0 = 0x60,
     AML_ARGUMENT_0 = 0x68,
     AML_STORE = 0x70,
     AML_NOTIFY = 0x86,
+    AML_DWORD_FIELD = 0x8a,
+    AML_IF = 0xa0,
+    AML_ELSE = 0xa1,
     AML_RETURN = 0xa4,
     AML_EXTENDED_REGION = 0x80,
     AML_EXTENDED_FIELD = 0x81,
@@ -101,12 +104,12 @@ struct aml_mark aml_device(struct aml *aml, const char *name)
     return mark;
 }
 
-struct aml_mark aml_method(struct aml *aml, const char *name, unsigned arguments)
+struct aml_mark aml_method(struct aml *aml, const char *name, unsigned arguments_and_flags)
 {
     aml_byte(aml, AML_METHOD);
     struct aml_mark mark = aml_open(aml);
     aml_name_string(aml, name);
-    aml_byte(aml, (uint8_t)arguments);
+    aml_byte(aml, (uint8_t)arguments_and_flags);
     return mark;
 }
 
@@ -174,6 +177,50 @@ void aml_return_argument(struct aml *aml, unsigned argument)
 {
     aml_byte(aml, AML_RETURN);
     aml_byte(aml, (uint8_t)(AML_ARGUMENT_0 + argument));
+}
+
+struct aml_mark aml_if(struct aml *aml)
+{
+    aml_byte(aml, AML_IF);
+    return aml_open(aml);
+}
+
+struct aml_mark aml_else(struct aml *aml)
+{
+    aml_byte(aml, AML_ELSE);
+    return aml_open(aml);
+}
+
+void aml_operation(struct aml *aml, enum aml_operation operation)
+{
+    aml_byte(aml, (uint8_t)operation);
+}
+
+void aml_argument(struct aml *aml, unsigned argument)
+{
+    aml_byte(aml, (uint8_t)(AML_ARGUMENT_0 + argument));
+}
+
+void aml_local(struct aml *aml, unsigned local)
+{
+    aml_byte(aml, (uint8_t)(AML_LOCAL_0 + local));
+}
+
+void aml_buffer(struct aml *aml, const uint8_t *bytes, uint8_t count)
+{
+    aml_byte(aml, AML_BUFFER);
+    struct aml_mark mark = aml_open(aml);
+    aml_integer(aml, count);
+    aml_bytes(aml, bytes, count);
+    aml_end(aml, mark);
+}
+
+void aml_dword_field(struct aml *aml, unsigned argument, uint8_t offset, const char *name)
+{
+    aml_byte(aml, AML_DWORD_FIELD);
+    aml_argument(aml, argument);
+    aml_integer(aml, offset);
+    aml_name_string(aml, name);
 }
 
 void aml_notify(struct aml *aml, const char *name, uint8_t value)
@@ -281,18 +328,22 @@ void aml_resource_interrupt(struct aml *aml, uint32_t irq, bool edge)
     aml_number(aml, irq, 4);
 }
 
-/* 6.4.3.5.1: quad-word address space; fixed at both ends, produced. Memory: not cacheable, writable. */
+/*
+ * 6.4.3.5.1: quad-word address space; fixed at both ends, produced. Memory: not cacheable, writable. Buses in words
+ * (6.4.3.5.3), since ASL has no other form of them.
+ */
 void aml_resource_window(struct aml *aml, enum aml_space space, uint64_t base, uint64_t size)
 {
     static const uint8_t specific[] = {[AML_MEMORY] = 0x01, [AML_PORTS] = 0x03, [AML_BUSES] = 0};
-    aml_byte(aml, 0x8a);
-    aml_number(aml, 43, 2);
+    unsigned bytes = space == AML_BUSES ? 2 : 8;
+    aml_byte(aml, space == AML_BUSES ? 0x88 : 0x8a);
+    aml_number(aml, 3 + 5 * bytes, 2);
     aml_byte(aml, (uint8_t)space);
     aml_byte(aml, 0x0c);
     aml_byte(aml, specific[space]);
-    aml_number(aml, 0, 8); /* granularity */
-    aml_number(aml, base, 8);
-    aml_number(aml, base + size - 1, 8);
-    aml_number(aml, 0, 8); /* translation */
-    aml_number(aml, size, 8);
+    aml_number(aml, 0, bytes); /* granularity */
+    aml_number(aml, base, bytes);
+    aml_number(aml, base + size - 1, bytes);
+    aml_number(aml, 0, bytes); /* translation */
+    aml_number(aml, size, bytes);
 }

@@ -6,7 +6,13 @@
  * SCI, no ACPI enable handshake; instead sleep and reset registers of one byte each. Linux takes it as a promise that
  * there is no PIC and no PIT either, and asks for none.
  *
- * Interrupts of the I/O APIC are numbered as GSIs from 0, without overrides.
+ * Interrupts of the I/O APIC are numbered as GSIs from 0, without overrides: there is no 8254 whose interrupt another
+ * pin would have, and devices say themselves how theirs are triggered. Linux takes wires of PCI for active low, as on
+ * a bus of old; I/O APICs of virtual machines do not look at polarity.
+ *
+ * Limits
+ *
+ * A device with a bounce range cannot be told to an x86-64 system: ACPI has no word for it.
  */
 #include "machine/acpi_tables.h"
 
@@ -108,6 +114,9 @@ enum {
 #define FADT_PROFILE_SERVER 4
 #define FADT_BOOT_8042 0x2u
 #define FADT_BOOT_NO_VGA 0x4u
+#define FADT_BOOT_NO_ASPM 0x10u /* links that are not there save no power */
+#define FADT_BOOT_NO_RTC 0x20u
+#define FADT_WBINVD 0x1u
 #define FADT_RESET_SUPPORTED 0x400u
 #define FADT_POWER_BUTTON_IS_DEVICE 0x10u
 #define FADT_SLEEP_BUTTON_IS_DEVICE 0x20u
@@ -134,14 +143,19 @@ static uint64_t acpi_fadt(struct acpi_tables *tables, const struct machine_plan 
     put_le32(body + FADT_DSDT, (uint32_t)dsdt);
     put_le64(body + FADT_X_DSDT, dsdt);
     body[FADT_PROFILE] = FADT_PROFILE_SERVER;
-    put_le16(body + FADT_BOOT_FLAGS, (uint16_t)(FADT_BOOT_NO_VGA | (plan->has_i8042 ? FADT_BOOT_8042 : 0)));
-    put_le32(body + FADT_FLAGS,
-             FADT_HARDWARE_REDUCED | FADT_RESET_SUPPORTED | FADT_POWER_BUTTON_IS_DEVICE | FADT_SLEEP_BUTTON_IS_DEVICE);
-    acpi_put_address(body + FADT_RESET_REGISTER, power + POWER_RESET);
-    body[FADT_RESET_VALUE] = ACPI_RESET_VALUE;
+    uint32_t boot = FADT_BOOT_NO_VGA | FADT_BOOT_NO_ASPM | (plan->has_i8042 ? FADT_BOOT_8042 : 0) |
+                    (plan->rtc.size == 0 ? FADT_BOOT_NO_RTC : 0);
+    uint32_t flags = FADT_WBINVD | FADT_HARDWARE_REDUCED | FADT_POWER_BUTTON_IS_DEVICE | FADT_SLEEP_BUTTON_IS_DEVICE;
+    if (plan->power.size > 0) {
+        flags |= FADT_RESET_SUPPORTED;
+        acpi_put_address(body + FADT_RESET_REGISTER, power + POWER_RESET);
+        body[FADT_RESET_VALUE] = ACPI_RESET_VALUE;
+        acpi_put_address(body + FADT_SLEEP_CONTROL, power + POWER_SLEEP_CONTROL);
+        acpi_put_address(body + FADT_SLEEP_STATUS, power + POWER_SLEEP_STATUS);
+    }
+    put_le16(body + FADT_BOOT_FLAGS, (uint16_t)boot);
+    put_le32(body + FADT_FLAGS, flags);
     body[FADT_MINOR_VERSION] = FADT_MINOR;
-    acpi_put_address(body + FADT_SLEEP_CONTROL, power + POWER_SLEEP_CONTROL);
-    acpi_put_address(body + FADT_SLEEP_STATUS, power + POWER_SLEEP_STATUS);
     size_t at = acpi_begin(tables, "FACP", FADT_REVISION);
     aml_bytes(&tables->out, body + HEADER_BYTES, sizeof(body) - HEADER_BYTES);
     return acpi_end(tables, at);
@@ -160,7 +174,15 @@ static uint64_t acpi_madt(struct acpi_tables *tables, const struct machine_plan 
     acpi_number(out, plan->local_apic, 4);
     acpi_number(out, 0, 4); /* no PICs */
     for (unsigned i = 0; i < plan->processor_count; i++) {
-        ASSERT(plan->processor_ids[i] <= MADT_LOCAL_APIC_MAX);
+        if (plan->processor_ids[i] > MADT_LOCAL_APIC_MAX) {
+            aml_byte(out, 9); /* processor local x2APIC (5.2.12.12) */
+            aml_byte(out, 16);
+            acpi_number(out, 0, 2);
+            acpi_number(out, plan->processor_ids[i], 4);
+            acpi_number(out, MADT_ENABLED, 4);
+            acpi_number(out, i, 4);
+            continue;
+        }
         aml_byte(out, 0); /* processor local APIC (5.2.12.2) */
         aml_byte(out, 8);
         aml_byte(out, (uint8_t)i);
@@ -229,6 +251,67 @@ static void acpi_prt(struct aml *out, const struct machine_plan *plan)
     aml_end(out, all);
 }
 
+/* PCI Firmware 3.3, 4.5.1: what the system may control itself: hot plug, PME, AER and the PCI Express capability. */
+#define OSC_GRANTED 0x1du
+/* ACPI 6.5, 6.2.11.4, table 6.13: errors in the first word. */
+#define OSC_UNKNOWN_UUID 0x4u
+#define OSC_UNKNOWN_REVISION 0x8u
+#define OSC_MASKED 0x10u
+
+static void acpi_osc_error(struct aml *out, uint32_t error)
+{
+    aml_operation(out, AML_OPERATION_OR);
+    aml_name_string(out, "CDW1");
+    aml_integer(out, error);
+    aml_name_string(out, "CDW1");
+}
+
+/* If (Local0 != CDW3), or the revision is not 1: Arg1. */
+static void acpi_osc_check(struct aml *out, bool revision)
+{
+    struct aml_mark check = aml_if(out);
+    aml_operation(out, AML_OPERATION_NOT);
+    aml_operation(out, AML_OPERATION_EQUAL);
+    if (revision) {
+        aml_argument(out, 1);
+        aml_integer(out, 1);
+    } else {
+        aml_local(out, 0);
+        aml_name_string(out, "CDW3");
+    }
+    acpi_osc_error(out, revision ? OSC_UNKNOWN_REVISION : OSC_MASKED);
+    aml_end(out, check);
+}
+
+/* 6.2.11: Arg0 is an UUID, Arg1 a revision, Arg3 three words: status, what the system supports, what it wants. */
+static void acpi_osc(struct aml *out)
+{
+    static const uint8_t uuid[16] = {0x5b, 0x4d, 0xdb, 0x33, 0x5b, 0x1f, 0x1c, 0x40,
+                                     0x96, 0x57, 0x74, 0x41, 0xc0, 0x3d, 0xd7, 0x66};
+    struct aml_mark method = aml_method(out, "_OSC", 4 | AML_SERIALIZED);
+    aml_dword_field(out, 3, 0, "CDW1");
+    struct aml_mark known = aml_if(out);
+    aml_operation(out, AML_OPERATION_EQUAL);
+    aml_argument(out, 0);
+    aml_buffer(out, uuid, sizeof(uuid));
+    aml_dword_field(out, 3, 8, "CDW3");
+    aml_operation(out, AML_OPERATION_AND);
+    aml_name_string(out, "CDW3");
+    aml_integer(out, OSC_GRANTED);
+    aml_local(out, 0);
+    acpi_osc_check(out, true);
+    acpi_osc_check(out, false);
+    aml_operation(out, AML_OPERATION_STORE);
+    aml_local(out, 0);
+    aml_name_string(out, "CDW3");
+    aml_end(out, known);
+    struct aml_mark unknown = aml_else(out);
+    acpi_osc_error(out, OSC_UNKNOWN_UUID);
+    aml_end(out, unknown);
+    aml_return_argument(out, 3);
+    aml_end(out, method);
+}
+
 static void acpi_pci(struct aml *out, const struct machine_plan *plan)
 {
     const struct machine_range buses = {.base = 0, .size = plan->pci.ecam.size >> 20};
@@ -247,10 +330,7 @@ static void acpi_pci(struct aml *out, const struct machine_plan *plan)
     acpi_window(out, AML_MEMORY, &plan->pci.memory_high);
     aml_resources_end(out, resources);
     acpi_prt(out, plan);
-    /* 6.2.11: whatever of PCI Express the system asks to control itself, hot plug above all, it may. */
-    struct aml_mark method = aml_method(out, "_OSC", 4);
-    aml_return_argument(out, 3);
-    aml_end(out, method);
+    acpi_osc(out);
     aml_end(out, device);
 
     /* PCI Firmware 3.3, 4.1.2: ECAM is to be reserved by a device of the motherboard. */
@@ -289,6 +369,7 @@ static void acpi_memory_device(struct aml *out, const char *name, const char *id
     acpi_name_integer(out, "_CCA", 1);
     aml_name(out, "_CRS");
     struct aml_resources resources = aml_resources(out);
+    ASSERT(range_within(memory->base, memory->size, UINT64_C(1) << 32));
     aml_resource_memory_32(out, (uint32_t)memory->base, (uint32_t)memory->size);
     if (irq != 0)
         aml_resource_interrupt(out, irq, true);
@@ -332,11 +413,26 @@ static void acpi_power_button(struct aml *out, const struct machine_plan *plan)
     aml_end(out, device);
 }
 
+/* 8.4: each processor of the MADT, by the same UID. */
+static void acpi_processors(struct aml *out, const struct machine_plan *plan)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    for (unsigned i = 0; i < plan->processor_count; i++) {
+        const char name[] = {'C', '0', digits[i / 16], digits[i % 16], '\0'};
+        struct aml_mark device = aml_device(out, name);
+        aml_name(out, "_HID");
+        aml_string(out, "ACPI0007");
+        acpi_name_integer(out, "_UID", i);
+        aml_end(out, device);
+    }
+}
+
 static uint64_t acpi_dsdt(struct acpi_tables *tables, const struct machine_plan *plan)
 {
     struct aml *out = &tables->out;
     size_t at = acpi_begin(tables, "DSDT", 2);
     struct aml_mark scope = aml_scope(out, "\\_SB");
+    acpi_processors(out, plan);
     if (plan->pci.ecam.size > 0)
         acpi_pci(out, plan);
     if (plan->serial.size > 0)

@@ -201,7 +201,7 @@ static bool step(struct pair *pair)
 static void run_queues(struct pair *pair)
 {
     for (unsigned i = 0; i < QUEUES; i++)
-        if (pair->kicked[i] > 0 && pair->rig->queues[i].lines[VHOST_USER_LINE_KICK] >= 0) {
+        if (pair->kicked[i] > 0 && pair->rig->queues[i].lines[QUEUE_LINE_KICK] >= 0) {
             pair->kicked[i] = 0;
             rig_kick(pair->rig, i);
         }

@@ -125,6 +125,7 @@ class Comparison(Case):
             self.assertEqual(uneven({'blk-split-32': 100.0, 'blk-split-32-16-queues': 101.9}), 0)
             self.assertEqual(uneven({'blk-split-32': 100.0, 'blk-split-32-16-queues': 102.1}), 1)
             self.assertEqual(uneven({'blk-split-32': 100.0, 'blk-split-32-64-queues': 97.9}), 1)
+            self.assertEqual(uneven({'bus-access': 100.0, 'bus-access-1000-devices': 102.1}), 1)
 
 
 class Sameness(Case):

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /*
  * What one request costs the device's side, in instructions: the blk model on the null port, or the virtqueue alone, in
- * this process, with neither thread nor socket. Valgrind's callgrind counts; it is told to count inside counted_turn
+ * this process, with neither thread nor socket; or what an access of the guest costs that a bus brings to its device.
+ * Valgrind's callgrind counts; it is told to count inside counted_turn
  * alone, so the driver's work, which refills the ring between two turns, is left out. Says how many requests it had
  * counted; bench/count-instructions runs it and divides.
  *
@@ -18,6 +19,7 @@
 
 #include "devices/blk/virtio_blk.h"
 #include "fake_driver.h"
+#include "machine/bus.h"
 #include "platform/linux/blk_null.h"
 
 #define RING_SIZE 256
@@ -42,10 +44,13 @@ struct workload {
     bool packed;
     bool event_idx;
     bool indirect;
-    bool blk; /* else the virtqueue alone */
+    bool blk;         /* else the virtqueue alone */
+    unsigned devices; /* on a bus, and no queue at all */
 };
 
 static const struct workload workloads[] = {
+    {.name = "bus-access", .depth = 32, .queues = 1, .devices = 1},
+    {.name = "bus-access-1000-devices", .depth = 32, .queues = 1, .devices = 1000},
     {.name = "virtqueue-split-32", .depth = 32, .queues = 1},
     {.name = "virtqueue-split-32-indirect", .depth = 32, .queues = 1, .indirect = true},
     {.name = "virtqueue-split-1", .depth = 1, .queues = 1},
@@ -77,6 +82,9 @@ struct side {
     struct virtq_arena *arenas;  /* [queues] */
     struct blk_null null;
     struct blk blk;
+    struct bus bus;
+    struct bus_device *devices; /* [devices] */
+    unsigned accesses;
 };
 
 /* Eight bytes at a time, so that a copy is counted for what it is. The compiler is not to see a memcpy in it. */
@@ -153,6 +161,55 @@ static void start_queue(struct side *side, unsigned index, uint64_t features, si
                 : virtqueue_start(&side->queues[index], &config, &side->memory, NULL, NULL);
     ASSERT(r == 0);
 }
+
+/* ---- a bus ---- */
+
+#define DEVICE_BYTES 0x1000u
+
+static enum bus_result device_read(struct bus_device *device, uint64_t offset, unsigned size, uint64_t *ret_value)
+{
+    (void)device;
+    *ret_value = offset + size;
+    return BUS_DONE;
+}
+
+static enum bus_result device_write(struct bus_device *device, uint64_t offset, unsigned size, uint64_t value)
+{
+    (void)device;
+    (void)offset;
+    (void)size;
+    (void)value;
+    return BUS_DONE;
+}
+
+static const struct bus_device_class device_class = {.name = "none", .read = device_read, .write = device_write};
+
+static void start_bus(struct side *side, const struct workload *workload)
+{
+    side->workload = workload;
+    side->devices = allocate(workload->devices, sizeof(*side->devices));
+    bus_init(&side->bus, "mmio", NULL);
+    for (unsigned i = 0; i < workload->devices; i++) {
+        side->devices[i].class = &device_class;
+        int r = bus_add(&side->bus, (uint64_t)(i + 1) * 2 * DEVICE_BYTES, DEVICE_BYTES, &side->devices[i]);
+        ASSERT(r == 0);
+    }
+}
+
+/* A write, or a read, of each of them in turn. */
+static unsigned serve_bus(struct side *side)
+{
+    for (unsigned i = 0; i < side->workload->depth; i++) {
+        unsigned device = side->accesses++ * 7 % side->workload->devices;
+        uint64_t address = (uint64_t)(device + 1) * 2 * DEVICE_BYTES + 4u * i, value;
+        enum bus_result r =
+            i % 2 == 0 ? bus_read(&side->bus, address, 4, &value, NULL) : bus_write(&side->bus, address, 4, i, NULL);
+        ASSERT(r == BUS_DONE);
+    }
+    return VIRTIO_EVENT_NOTIFY;
+}
+
+/* ---- queues ---- */
 
 static void start(struct side *side, const struct workload *workload)
 {
@@ -242,6 +299,8 @@ static unsigned serve_virtqueue(struct virtqueue *queue)
 
 static unsigned serve(struct side *side, unsigned queue)
 {
+    if (side->workload->devices > 0)
+        return serve_bus(side);
     return side->workload->blk ? virtio_device_run(&side->blk.device, queue, VIRTIO_BURST_DEFAULT)
                                : serve_virtqueue(&side->queues[queue]);
 }
@@ -273,7 +332,8 @@ static void run(struct side *side)
     unsigned queues = side->workload->queues;
     for (unsigned turn = 0; turn < TURNS_WARM_UP + TURNS; turn++) {
         unsigned queue = turn % queues;
-        refill(side, queue, turn < queues);
+        if (side->workload->devices == 0)
+            refill(side, queue, turn < queues);
         unsigned events = turn < TURNS_WARM_UP ? serve(side, queue) : counted(side, queue);
         ASSERT(events == VIRTIO_EVENT_NOTIFY);
     }
@@ -310,7 +370,10 @@ int main(int argc, char **argv)
             puts(workloads[i].name);
         if (strcmp(argument, workloads[i].name) != 0)
             continue;
-        start(&side, &workloads[i]);
+        if (workloads[i].devices > 0)
+            start_bus(&side, &workloads[i]);
+        else
+            start(&side, &workloads[i]);
         run(&side);
         return EXIT_SUCCESS;
     }

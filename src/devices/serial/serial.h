@@ -14,6 +14,7 @@
 #include "base/state.h"
 #include "machine/bus.h"
 #include "machine/irq.h"
+#include "machine/uart_fifo.h"
 #include "machine/uart_port.h"
 
 #define SERIAL_BYTES 8 /* of the bus */
@@ -22,17 +23,12 @@
 #define SERIAL_STATE_TAG 0x55385331u /* "1S8U" */
 #define SERIAL_STATE_BYTES_MAX 64    /* of its record, header included */
 
-struct serial_fifo {
-    uint8_t bytes[SERIAL_FIFO_BYTES];
-    uint8_t count;
-};
-
 struct serial {
     struct bus_device device;
     struct uart_port *port; /* borrowed */
     struct irq_line *irq;   /* borrowed */
 
-    struct serial_fifo receive, transmit;
+    struct uart_fifo receive, transmit;
     uint8_t interrupt_enable, fifo_control, line_control, modem_control, scratch;
     uint8_t modem_deltas; /* the low half of MSR */
     uint16_t divisor;

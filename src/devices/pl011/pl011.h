@@ -13,6 +13,7 @@
 #include "base/state.h"
 #include "machine/bus.h"
 #include "machine/irq.h"
+#include "machine/uart_fifo.h"
 #include "machine/uart_port.h"
 
 #define PL011_BYTES 0x1000 /* of the bus */
@@ -21,30 +22,26 @@
 #define PL011_STATE_TAG 0x31314c50u /* "PL11" */
 #define PL011_STATE_BYTES_MAX 160   /* of its record, header included */
 
-struct pl011_fifo {
-    uint8_t bytes[PL011_FIFO_BYTES];
-    uint8_t count;
-};
-
 struct pl011 {
     struct bus_device device;
     struct uart_port *port; /* borrowed */
     struct irq_line *irq;   /* borrowed */
 
-    struct pl011_fifo receive, transmit;
+    struct uart_fifo receive, transmit;
     /* registers, by the manual's names */
     uint16_t cr, ibrd, imsc, ris;
     uint8_t fbrd, lcr_h, ifls, dmacr, ilpr;
-    bool overrun;           /* UARTRSR OE */
-    bool overrun_in_data;   /* the next byte that is received tells of it, too */
-    bool input_was_refused; /* input_room is owed */
+    bool overrun;            /* UARTRSR OE */
+    bool overrun_in_data;    /* UARTDR OE: until the next byte finds room */
+    bool output_was_refused; /* not to be asked again before output_ready */
+    bool input_was_refused;  /* input_room is owed */
     /* counted, for people */
     uint64_t lost_total; /* bytes of the guest that found no room in its own FIFO */
 };
 
 /* @port and @irq are borrowed and outlive the chip; @irq may be NULL. The chip is as after power-on. */
 void pl011_init(struct pl011 *pl011, struct uart_port *port, struct irq_line *irq);
-/* Signals PRESETn and nUARTRST. */
+/* Signals PRESETn and nUARTRST, and what firmware would do: the UART is enabled, so that an early console works. */
 void pl011_reset(struct pl011 *pl011);
 
 /* Bytes from outside: returns how many were taken; for the others input_room is called. */

@@ -51,6 +51,12 @@ lint   cppcheck                 static analysis, a second view
 lint   codespell                spelling
 lint   shellcheck               static analysis of shell scripts
 lint   man-db                   checks the manual pages
+kernel bc                       computes constants in Linux's build
+kernel bison                    parsers of Linux's build
+kernel flex                     scanners of Linux's build
+kernel libelf-dev               Linux's build looks into its objects
+kernel make                     runs Linux's build
+kernel xz-utils                 unpacks Linux's source
 cross  gcc-aarch64-linux-gnu    compiles for arm64
 cross  libc6-dev-arm64-cross    the arm64 C library
 cross  qemu-user                runs arm64 programs

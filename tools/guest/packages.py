@@ -81,11 +81,14 @@ def release():
 
 
 class Apt:
-    """apt with a state of its own. suite None: the machine's own sources."""
+    """
+    apt with a state of its own. suite None: the machine's own sources; foreign: an architecture, if not the machine's.
+    """
 
-    def __init__(self, suite=None):
+    def __init__(self, suite=None, foreign=None):
         self.suite = suite
-        self.root = os.path.join(cache_root(), 'apt', suite or 'host')
+        self.foreign = foreign
+        self.root = os.path.join(cache_root(), 'apt', '-'.join(filter(None, (suite or 'host', foreign))))
         self.updated = False
         self.problem = ''  # what the last update complained of
 
@@ -96,6 +99,9 @@ class Apt:
             'APT::Install-Recommends': 'false', 'Acquire::Retries': '3', 'Dir::Log': self.root,
             'Acquire::http::Timeout': '60',
         }
+        if self.foreign:
+            options['APT::Architecture'] = self.foreign
+            options['APT::Architectures'] = self.foreign
         if self.suite:
             options['Dir::Etc::SourceList'] = f'{self.root}/sources.list'
             options['Dir::Etc::SourceParts'] = f'{self.root}/parts'
@@ -276,18 +282,19 @@ def unpack(apt, packages, directory, closed):
         shutil.rmtree(os.path.join(directory, name), ignore_errors=True)
 
 
-def package_set(kind, packages, suite=None, closed=True):
+def package_set(kind, packages, suite=None, closed=True, foreign=None):
     """The directory in which @packages are unpacked. A sound one in the cache is taken without asking the network."""
-    key = f'{suite or release()}-{architecture()}-' + hashlib.sha256(' '.join(packages).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(' '.join(packages).encode()).hexdigest()[:12]
+    key = f'{suite or release()}-{foreign or architecture()}-{digest}'
 
     def make(directory):
         say(f'fetching {" ".join(packages)} of Debian {suite or release()}, once, into {cache_root()}')
-        unpack(Apt(None if suite == release() else suite), packages, directory, closed)
+        unpack(Apt(None if suite == release() else suite, foreign), packages, directory, closed)
 
     return publish(kind, key, make)
 
 
-def _version_key(name):
+def version_key(name):
     return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
 
 
@@ -298,7 +305,7 @@ def kernel():
     """
     base = os.path.join(cache_root(), 'kernel')
     found = glob.glob(os.path.join(base, f'*_{architecture()}'))
-    for path in sorted(found, key=_version_key, reverse=True):
+    for path in sorted(found, key=version_key, reverse=True):
         if is_sound(path):
             return _kernel_in(path)
 

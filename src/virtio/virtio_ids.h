@@ -16,7 +16,7 @@ enum virtio_id {
     VIRTIO_ID_FS = 26,
 };
 
-/* 6, Reserved Feature Bits: bits 24 to 40 belong to the ring and the transport, the rest to the device type. */
+/* 6, Reserved Feature Bits: bits 24 to 41 belong to the ring and the transport, the rest to the device type. */
 #define VIRTIO_F_INDIRECT_DESC (UINT64_C(1) << 28)
 #define VIRTIO_F_EVENT_IDX (UINT64_C(1) << 29)
 #define VIRTIO_F_VERSION_1 (UINT64_C(1) << 32)
@@ -24,8 +24,11 @@ enum virtio_id {
 #define VIRTIO_F_RING_PACKED (UINT64_C(1) << 34)
 #define VIRTIO_F_IN_ORDER (UINT64_C(1) << 35)
 #define VIRTIO_F_ORDER_PLATFORM (UINT64_C(1) << 36)
+#define VIRTIO_F_SR_IOV (UINT64_C(1) << 37)
 #define VIRTIO_F_NOTIFICATION_DATA (UINT64_C(1) << 38)
+#define VIRTIO_F_NOTIF_CONFIG_DATA (UINT64_C(1) << 39)
 #define VIRTIO_F_RING_RESET (UINT64_C(1) << 40)
+#define VIRTIO_F_ADMIN_VQ (UINT64_C(1) << 41)
 
 /* 2.1, Device Status Field */
 #define VIRTIO_STATUS_ACKNOWLEDGE 1

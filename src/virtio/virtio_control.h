@@ -165,6 +165,13 @@ void virtio_control_queue_signalled(struct virtio_control *control, unsigned ind
  * bytes make no sense. -ENOTSUP: a newer version wrote them, or the back end cannot. -EINVAL: they belong to another
  * device. After a failed load only a reset helps. Transports call these from their own save and load.
  */
+#define VIRTIO_STATE_CONTROL                                                                                           \
+    0x004c5443u /* first: device id u16, queues u16, status u8, 0 u8, 0 u16,                                           \
+                   features u64, config_generation u32, interrupt_status u32 */
+#define VIRTIO_STATE_CONTROL_QUEUE                                                                                     \
+    0x00514c43u                          /* one a queue: index u16, bits u16 (1 enabled, 2 failed, 4 has a             \
+                                            base), size u32, base u32, addresses 3 * u64 */
+#define VIRTIO_STATE_BACKEND 0x004e4542u /* last: the back end's records */
 int virtio_control_save(const struct virtio_control *control, struct state_writer *writer);
 int virtio_control_load(struct virtio_control *control, struct state_reader *reader);
 
@@ -187,8 +194,10 @@ void virtio_control_queue_set_size(struct virtio_control *control, uint32_t inde
 void virtio_control_queue_set_address(struct virtio_control *control, uint32_t index, enum virtio_control_part part,
                                       bool upper_half, uint32_t value);
 void virtio_control_queue_enable(struct virtio_control *control, uint32_t index);
-/* The queue ends, and is set up anew afterwards: QueueReady 0, queue reset (2.6.1). queue->ending until it is done. */
-void virtio_control_queue_end(struct virtio_control *control, uint32_t index);
+/* Queue reset (2.6.1): everything about it is as after a reset of the device. queue->ending until that is done. */
+void virtio_control_queue_reset(struct virtio_control *control, uint32_t index);
+/* QueueReady 0: an enabled queue is reset. */
+void virtio_control_queue_disable(struct virtio_control *control, uint32_t index);
 void virtio_control_queue_kick(struct virtio_control *control, uint32_t index);
 /* Its vector is another one, or interrupts take another way: a running queue's back end is told where to signal. */
 void virtio_control_queue_reroute(struct virtio_control *control, uint32_t index);

@@ -31,23 +31,13 @@ static int save_queue(const struct virtio_control *control, uint16_t index, stru
     return state_put(writer, VIRTIO_STATE_CONTROL_QUEUE, QUEUE_RECORD_VERSION, record, sizeof(record));
 }
 
-/* The back end's records are the payload of one, so that its tags are its own. Written in place, then measured. */
+/* The back end's records are the payload of one, so that its tags are its own. */
 static int save_backend(const struct virtio_control *control, struct state_writer *writer)
 {
-    uint8_t *header = writer->bytes + writer->used;
-    int r = state_put(writer, VIRTIO_STATE_BACKEND, BACKEND_RECORD_VERSION, NULL, 0);
-    if (r < 0)
-        return r;
-    struct state_writer inner = {
-        .bytes = writer->bytes + writer->used,
-        .size = size_min(writer->size - writer->used, STATE_RECORD_BYTES_MAX),
-    };
-    r = control->backend->class->save(control->backend, &inner);
-    if (r < 0)
-        return r;
-    put_le32(header + 8, (uint32_t)inner.used);
-    writer->used += inner.used;
-    return 0;
+    size_t mark;
+
+    int r = state_begin(writer, VIRTIO_STATE_BACKEND, BACKEND_RECORD_VERSION, &mark);
+    return r < 0 ? r : state_end(writer, mark, control->backend->class->save(control->backend, writer));
 }
 
 static int save_records(const struct virtio_control *control, struct state_writer *writer)

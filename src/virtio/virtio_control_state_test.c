@@ -96,6 +96,29 @@ static void a_device_that_nobody_drives_is_saved_and_loaded(void **state)
     assert_int_equal(rig->fake.queues[0].state, FAKE_RUNNING);
 }
 
+static void a_reset_after_a_load_is_a_new_beginning(void **state)
+{
+    struct rig *rig = *state;
+    size_t size = save_one_at_work(rig);
+
+    assert_int_equal(load(rig, size), 0);
+    virtio_control_set_status(&rig->control, 0);
+    rig_work(rig);
+    virtio_control_resume(&rig->control);
+    assert_int_equal(rig->queue_interrupts[0], 0);
+    assert_int_equal(rig->fake.queues[0].config.base, 0);
+}
+
+static void a_back_end_works_with_the_features_of_the_queues_whatever_its_bytes_say(void **state)
+{
+    struct rig *rig = *state;
+    size_t size = save_one_at_work(rig);
+
+    put_le64(bytes + size - 8, VIRTIO_F_VERSION_1 | VIRTIO_F_RING_PACKED);
+    assert_int_equal(load(rig, size), 0);
+    assert_int_equal(rig->fake.features, VIRTIO_F_VERSION_1);
+}
+
 static void no_room_or_a_back_end_that_cannot_is_said_and_nothing_written(void **state)
 {
     struct rig *rig = *state;
@@ -201,6 +224,8 @@ int main(void)
         RIG_TEST(a_loaded_device_goes_on_where_the_saved_one_was),
         RIG_TEST(what_a_driver_can_see_is_what_it_saw),
         RIG_TEST(a_device_that_nobody_drives_is_saved_and_loaded),
+        RIG_TEST(a_reset_after_a_load_is_a_new_beginning),
+        RIG_TEST(a_back_end_works_with_the_features_of_the_queues_whatever_its_bytes_say),
         RIG_TEST(no_room_or_a_back_end_that_cannot_is_said_and_nothing_written),
         RIG_TEST(state_that_ends_early_is_refused),
         RIG_TEST(state_of_another_device_is_refused),

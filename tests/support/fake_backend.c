@@ -4,7 +4,8 @@
 #include "fake_backend.h"
 
 #define WRITABLE_BYTES 8
-#define STATE_TAG 0x454b4146u /* "FAKE" */
+#define STATE_TAG 0x454b4146u /* "FAKE": what may be written of the configuration, features u64 */
+#define STATE_BYTES (WRITABLE_BYTES + 8)
 
 static struct fake_backend *of(const struct virtio_backend *backend)
 {
@@ -157,7 +158,10 @@ static int save(const struct virtio_backend *backend, struct state_writer *write
     ASSERT(all_stopped(of(backend)));
     if (of(backend)->save_error != 0)
         return of(backend)->save_error;
-    return state_put(writer, STATE_TAG, 1, of(backend)->config, WRITABLE_BYTES);
+    uint8_t record[STATE_BYTES];
+    memcpy(record, of(backend)->config, WRITABLE_BYTES);
+    put_le64(record + WRITABLE_BYTES, of(backend)->features);
+    return state_put(writer, STATE_TAG, 1, record, sizeof(record));
 }
 
 static int load(struct virtio_backend *backend, struct state_reader *reader)
@@ -165,9 +169,10 @@ static int load(struct virtio_backend *backend, struct state_reader *reader)
     struct state_record record;
 
     ASSERT(all_stopped(of(backend)));
-    if (state_next(reader, &record) != 1 || record.tag != STATE_TAG || record.length != WRITABLE_BYTES)
+    if (state_next(reader, &record) != 1 || record.tag != STATE_TAG || record.length != STATE_BYTES)
         return -EBADMSG;
     memcpy(of(backend)->config, record.payload, WRITABLE_BYTES);
+    of(backend)->features = get_le64(record.payload + WRITABLE_BYTES);
     return 0;
 }
 

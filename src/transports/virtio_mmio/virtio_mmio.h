@@ -35,6 +35,7 @@ struct virtio_mmio {
     /* The shared memory regions, one behind the other: virtio_mmio_place_shared puts it there. */
     struct bus_window shared;
     struct bus_memory shared_memories[VIRTIO_MMIO_SHARED_MAX];
+    uint64_t shared_sizes[VIRTIO_MMIO_SHARED_MAX];
     uint8_t shared_ids[VIRTIO_MMIO_SHARED_MAX];
     unsigned shared_count;
     bool shared_placed;
@@ -62,7 +63,8 @@ int virtio_mmio_place_shared(struct virtio_mmio *mmio, uint64_t base, uint64_t p
 /* Takes them away again. */
 void virtio_mmio_remove_shared(struct virtio_mmio *mmio);
 
-/* As virtio_control_save and _load, with the registers above. */
+/* As virtio_control_save and _load, with the registers above: its record comes first. */
+#define VIRTIO_STATE_MMIO 0x4f494d4du /* the four selectors, u32 */
 int virtio_mmio_save(const struct virtio_mmio *mmio, struct state_writer *writer);
 int virtio_mmio_load(struct virtio_mmio *mmio, struct state_reader *reader);
 

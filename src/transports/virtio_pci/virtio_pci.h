@@ -31,15 +31,18 @@ struct virtio_pci_config {
     struct pci_msix_vector *vectors;      /* borrowed: [vector_count] */
     unsigned vector_count;                /* best one a queue, and one for the configuration; 0: no MSI-X */
     struct pci_msix_port *msix_port;      /* borrowed; NULL: messages go through the root's msi port alone */
+    bool integrated;                      /* plugged into the root's own bus, not behind a port (PCIe 6.0, 7.5.3.2) */
     uint64_t shared_page_bytes;           /* what memory slots are made of: a power of two */
 };
 
 struct virtio_pci {
     struct virtio_control control;
-    struct pci_function function; /* the owner plugs it in, and saves it with the root: that saves all of this, too */
+    struct pci_function function; /* the owner plugs it in, and saves it with the root, which saves all of this, too */
     struct bus_device registers;  /* what BAR 0 holds */
     struct bus_window shared;     /* what BAR 2 holds */
+    uint64_t registers_bytes, shared_bytes; /* of the BARs; 0: there is none */
     struct bus_memory shared_memories[VIRTIO_PCI_SHARED_MAX];
+    unsigned shared_count;
     struct pci_msix msix;
     bool has_msix;
     bool msix_enabled; /* as the queues' notifications are routed now */
@@ -47,7 +50,7 @@ struct virtio_pci {
     struct virtio_pci_queue *queues;
     uint32_t notify_offset; /* of the notification area in BAR 0 */
     /* capabilities in configuration space (4.1.4) */
-    struct pci_capability common, notify, isr, device, window, power, express;
+    struct pci_capability common, notify, isr, device, window, msix_watch, power, express;
     struct pci_capability shared_capabilities[VIRTIO_PCI_SHARED_MAX];
     /* registers (4.1.4.3) */
     uint32_t device_feature_select;
@@ -55,6 +58,10 @@ struct virtio_pci {
     uint16_t queue_select;
     uint16_t config_vector;
 };
+
+/* Records of the state, before those of virtio_control. */
+#define VIRTIO_STATE_PCI 0x49435056u       /* first: the selectors u32, u32, u16, config_vector u16 */
+#define VIRTIO_STATE_PCI_QUEUE 0x51435056u /* one a queue, in order: index u16, vector u16 */
 
 /*
  * Make the function, with its capabilities and BARs. -EINVAL: more vectors than MSI-X has. -ENOSPC: more shared memory

@@ -15,6 +15,12 @@
 #define KVM_EXIT_MEMORY_FAULT 39
 #endif
 
+/* 0 on arm64 before Linux 6.3, where that KVM had no ring; the same number as x86-64's since. */
+#if KVM_DIRTY_LOG_PAGE_OFFSET == 0
+#undef KVM_DIRTY_LOG_PAGE_OFFSET
+#define KVM_DIRTY_LOG_PAGE_OFFSET 64
+#endif
+
 /* The member memory_fault of struct kvm_run's union, which begins where mmio does. */
 struct kvm_memory_fault_words {
     __u64 flags, address, bytes;

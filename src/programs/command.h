@@ -7,6 +7,7 @@ int command_blk(int count, char **arguments);
 int command_rng(int count, char **arguments);
 int command_console(int count, char **arguments);
 int command_ctl(int count, char **arguments);
+int command_vm(int count, char **arguments);
 int command_probe(int count, char **arguments);
 
 #endif

@@ -17,7 +17,8 @@ static const struct {
     {"blk", command_blk, "serve a file or block device as a virtio disk"},
     {"rng", command_rng, "serve entropy"},
     {"console", command_console, "serve a console"},
-    {"ctl", command_ctl, "ask a running device: stats, resize, quit"},
+    {"vm", command_vm, "run a virtual machine on KVM"},
+    {"ctl", command_ctl, "ask a running device or machine"},
     {"probe", command_probe, "say what this host offers to machines"},
 };
 

@@ -12,8 +12,13 @@ enum virtio_id {
     VIRTIO_ID_CONSOLE = 3,
     VIRTIO_ID_ENTROPY = 4,
     VIRTIO_ID_SCSI = 8,
+    VIRTIO_ID_GPU = 16,
+    VIRTIO_ID_INPUT = 18,
     VIRTIO_ID_VSOCK = 19,
+    VIRTIO_ID_SOUND = 25,
     VIRTIO_ID_FS = 26,
+    VIRTIO_ID_I2C = 34,
+    VIRTIO_ID_GPIO = 41,
 };
 
 /* 6, Reserved Feature Bits: bits 24 to 41 belong to the ring and the transport, the rest to the device type. */

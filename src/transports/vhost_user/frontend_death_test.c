@@ -225,7 +225,7 @@ static void a_packed_ring_goes_on_where_its_record_says(void **state)
 static void a_packed_ring_of_a_dead_back_end_without_a_record_is_lost(void **state)
 {
     struct frig *rig = *state;
-    rig->protocol_features &= ~VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD;
+    rig->no_record = true; /* on offer, and then refused */
     run(rig, PACKED, 1);
     die(rig);
     assert_int_equal(rig->broken_told, 1);

@@ -21,18 +21,23 @@ static const uint64_t protocol_features_known =
     VHOST_USER_PROTOCOL_F_RESET_DEVICE | VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS | VHOST_USER_PROTOCOL_F_STATUS;
 
 /*
- * Bits that a driver never chooses through us: those of vhost, and those of the transport, which are no affair of a
- * process that sees rings and nothing else (VIRTIO 1.3, 6: ACCESS_PLATFORM, SR_IOV, NOTIFICATION_DATA,
- * NOTIF_CONFIG_DATA, RING_RESET, ADMIN_VQ).
+ * Bits that a driver never chooses through us: those of vhost; those of the transport, which are no affair of a process
+ * that sees rings and nothing else (VIRTIO 1.3, 6: ACCESS_PLATFORM, SR_IOV, NOTIFICATION_DATA, NOTIF_CONFIG_DATA,
+ * RING_RESET, ADMIN_VQ); and those of legacy devices (6.3: NOTIFY_ON_EMPTY, ANY_LAYOUT).
  */
+#define LEGACY_FEATURES ((UINT64_C(1) << 24) | (UINT64_C(1) << 27))
 #define TRANSPORT_FEATURES                                                                                             \
     (VIRTIO_F_ACCESS_PLATFORM | (UINT64_C(1) << 37) | VIRTIO_F_NOTIFICATION_DATA | (UINT64_C(1) << 39) |               \
      VIRTIO_F_RING_RESET | (UINT64_C(1) << 41))
 
 uint64_t frontend_offered(const struct vhost_user_frontend *frontend)
 {
-    uint64_t offered =
-        frontend->peer_features & ~(VHOST_F_LOG_ALL | VHOST_USER_F_PROTOCOL_FEATURES | TRANSPORT_FEATURES);
+    uint64_t offered = frontend->peer_features &
+                       ~(VHOST_F_LOG_ALL | VHOST_USER_F_PROTOCOL_FEATURES | TRANSPORT_FEATURES | LEGACY_FEATURES);
+    /* Without a record nobody knows where such a ring stood when a peer died: the driver is better off with the other
+     * layout (docs/decisions/0010-ring-features-on-offer.md). */
+    if (!frontend_negotiated(frontend, VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD))
+        offered &= ~VIRTIO_F_RING_PACKED;
     return offered | (frontend->isolated ? VIRTIO_F_ACCESS_PLATFORM : 0);
 }
 

@@ -87,6 +87,15 @@ static void a_back_end_of_the_legacy_protocol_is_served(void **state)
     assert_int_equal(rig->stopped[0], 1);
 }
 
+static void packed_rings_are_offered_with_a_record_alone(void **state)
+{
+    struct frig *rig = *state;
+    rig->protocol_features &= ~VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD;
+    rig->features |= UINT64_C(1) << 24 | UINT64_C(1) << 27 | VIRTIO_F_ACCESS_PLATFORM | VIRTIO_F_RING_RESET;
+    frig_connect(rig);
+    assert_int_equal(device(rig)->class->features(device(rig)), FRIG_FEATURE | VIRTIO_F_VERSION_1 | VIRTIO_F_EVENT_IDX);
+}
+
 static void fewer_queues_than_wanted_are_what_there_is(void **state)
 {
     struct frig *rig = *state;
@@ -477,6 +486,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         TEST(a_back_end_introduces_itself),
         TEST(a_back_end_of_the_legacy_protocol_is_served),
+        TEST(packed_rings_are_offered_with_a_record_alone),
         TEST(fewer_queues_than_wanted_are_what_there_is),
         TEST(a_queue_starts_with_all_its_parts),
         TEST(a_ring_outside_of_the_regions_is_refused),

@@ -57,6 +57,8 @@ kernel flex                     scanners of Linux's build
 kernel libelf-dev               Linux's build looks into its objects
 kernel make                     runs Linux's build
 kernel xz-utils                 unpacks Linux's source
+kvm    qemu-system-x86          emulates an x86-64 processor with virtualization
+kvm    qemu-system-arm          emulates an arm64 processor with virtualization
 cross  gcc-aarch64-linux-gnu    compiles for arm64
 cross  libc6-dev-arm64-cross    the arm64 C library
 cross  qemu-user                runs arm64 programs

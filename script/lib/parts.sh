@@ -84,7 +84,7 @@ build_options()
         ;;
     arm64)
         printf '%s\n' --cross-file=tools/aarch64-linux.ini --cross-file=build-test/aarch64-sysroot.ini \
-            -Dtests=enabled -Dprograms=disabled -During=enabled -Dbench=false -Dsmoke=false
+            -Dtests=enabled -Dprograms=enabled -During=enabled -Dbench=false -Dsmoke=false
         ;;
     esac
 }
@@ -224,15 +224,15 @@ coverage_floor()
     tools/check-coverage build-test/coverage.json tools/coverage-floor
 }
 
-# arm64 libraries for the tests, from the archive that this machine uses; kept in the cache.
+# arm64 libraries for the program and the tests, from the archive that this machine uses; kept in the cache.
 arm64_prepare()
 {
     local codename libraries
     # shellcheck source=/dev/null
     codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
-    cached "arm64-libraries-$codename-4" \
-        foreign_unpack arm64 libcmocka0 libcmocka-dev libfdt1 libfdt-dev liburing2 liburing-dev libseccomp2 \
-        libseccomp-dev || return 1
+    cached "arm64-libraries-$codename-5" foreign_unpack arm64 libcmocka0 libcmocka-dev libfdt1 libfdt-dev liburing2 \
+        liburing-dev libseccomp2 libseccomp-dev libjansson4 libjansson-dev || return 1
+    arm64_sysroot=$CACHED
     libraries=$CACHED/usr/lib/aarch64-linux-gnu
     cat >build-test/aarch64-sysroot.ini.new <<INI
 [binaries]
@@ -338,6 +338,24 @@ job_guest()
     tap guest run tests/guest/run.py "${options[@]}"
 }
 
+# Linux in `backplane vm`, for each architecture that the program can be built for here.
+job_kvm()
+{
+    local options=() architectures=(arm64)
+    if [ "$(uname -m)" = aarch64 ]; then
+        options+=(--program "arm64=$root/build/backplane" --bed arm64 --bed arm64-gicv2)
+        record skip kvm "x86-64 guests" "this machine has no compiler that builds the program for x86-64"
+    else
+        check kvm "arm64 libraries can be had" arm64_prepare || return
+        build kvm arm64 || return
+        options+=(--program "x86-64=$root/build/backplane" --sysroot "$arm64_sysroot"
+            --program "arm64=$root/build-test/arm64/src/programs/backplane")
+        architectures+=(x86-64)
+    fi
+    check kvm "the small kernels can be had" tools/guest/kernel.py "${architectures[@]}" || return
+    tap kvm run tests/kvm/run.py "${options[@]}"
+}
+
 # ---- the run
 
 # jobs_of PART: the jobs that a part needs.
@@ -362,6 +380,7 @@ packages_of()
     cross) [ "$(uname -m)" = aarch64 ] || echo build test cross ;;
     lint) echo build test lint ;;
     guest) echo build test guest ;;
+    kvm) if [ "$(uname -m)" = aarch64 ]; then echo build kernel kvm; else echo build test cross kernel kvm; fi ;;
     esac
 }
 
@@ -417,12 +436,12 @@ run_parts()
         done
         for each in $(jobs_of "$part"); do
             case $each in
-            guest) [[ " ${alone[*]-} " == *" $each "* ]] || alone+=("$each") ;;
+            guest | kvm) [[ " ${alone[*]-} " == *" $each "* ]] || alone+=("$each") ;;
             *) [[ " ${pool[*]-} " == *" $each "* ]] || pool+=("$each") ;;
             esac
         done
         case $part in
-        layers | install | guest) needs_release=yes ;;
+        layers | install | guest | kvm) needs_release=yes ;;
         esac
     done
     rm -rf "$logs" "$results" "$state"

@@ -275,6 +275,21 @@ static int vm_add_vhost_users(struct vm *vm)
     return 0;
 }
 
+static int vm_add_kernel_devices(struct vm *vm)
+{
+    char error[VMM_ERROR_BYTES], name[32];
+    enum vmm_transport transport = vm_transport_meanings[vm->options->transport];
+    const struct option_list *taps = &vm->options->taps;
+    int r = 0;
+    for (unsigned i = 0; i < taps->count && r == 0; i++) {
+        snprintf(name, sizeof(name), "net%u", i);
+        r = vm_add_tap(vm, name, taps->values[i], transport, error, sizeof(error));
+    }
+    if (r == 0 && vm->options->vsock_cid != 0)
+        r = vm_add_vsock(vm, "vsock", vm->options->vsock_cid, transport, error, sizeof(error));
+    return r < 0 ? daemon_complain(r, "vm", "%s", error) : 0;
+}
+
 static int vm_add_devices(struct vm *vm)
 {
     char error[VMM_ERROR_BYTES];
@@ -288,8 +303,10 @@ static int vm_add_devices(struct vm *vm)
         if (r < 0)
             daemon_complain(0, "vm", "%s", error);
     }
+    if (r == 0)
+        r = vm_add_kernel_devices(vm);
     if (r == 0 && vm->options->console == VM_CONSOLE_VIRTIO) {
-        r = vm_add_console(vm, error, sizeof(error));
+        r = vm_add_console(vm, vm_transport_meanings[vm->options->transport], error, sizeof(error));
         if (r < 0)
             daemon_complain(0, "vm", "%s", error);
     }
@@ -404,6 +421,9 @@ int command_vm(int count, char **arguments)
         option_flag("rng", &options.rng, "give the guest entropy"),
         option_texts("vhost-user", &options.vhost_users, "DEVICE,PATH",
                      "a device whose back end listens at PATH; may be repeated"),
+        option_texts("tap", &options.taps, "NAME", "a network card on this tap, served by the kernel; may be repeated"),
+        option_number("vsock-cid", &options.vsock_cid, 3, UINT32_MAX - 1,
+                      "sockets between host and guest, served by the kernel"),
         option_choice("console", &options.console, vm_consoles, "KIND",
                       "what is on the terminal: serial (the default), virtio or off"),
         option_choice("transport", &options.transport, vm_transports, "KIND", "of devices: pci (the default) or mmio"),

@@ -22,13 +22,14 @@ struct vm_options {
     const char *kernel, *initrd, *cmdline, *restore, *control_path, *hugepages;
     uint64_t memory_bytes, processors, slots, log_level;
     uint64_t console;       /* enum vm_console */
-    uint64_t transport;     /* enum vmm_transport, without SLOT */
+    uint64_t transport;     /* which of vm_transports */
     uint64_t on_reset;      /* which of vm_on_resets */
     uint64_t polling;       /* enum server_polling */
     uint64_t gic;           /* which of vm_gics */
+    uint64_t vsock_cid;     /* 0: none */
     uint64_t isolate_bytes; /* 0: back ends are given all memory */
     uint64_t sandbox;       /* which of vm_ons */
-    struct option_list disks, read_only_disks, vhost_users;
+    struct option_list disks, read_only_disks, vhost_users, taps;
     bool rng, paused, prealloc, help;
 };
 
@@ -61,7 +62,12 @@ int vm_add_rng(struct vm *vm, const char *name, enum vmm_transport transport, ch
 /* @type: "blk", "rng", "fs", …; @path: where its back end listens. */
 int vm_add_vhost_user(struct vm *vm, const char *name, const char *type, const char *path, enum vmm_transport transport,
                       char *error, size_t error_bytes);
-int vm_add_console(struct vm *vm, char *error, size_t error_bytes);
+/* Served by the kernel: a socket device for the guest numbered @cid; a network card on the tap called @tap. */
+int vm_add_vsock(struct vm *vm, const char *name, uint64_t cid, enum vmm_transport transport, char *error,
+                 size_t error_bytes);
+int vm_add_tap(struct vm *vm, const char *name, const char *tap, enum vmm_transport transport, char *error,
+               size_t error_bytes);
+int vm_add_console(struct vm *vm, enum vmm_transport transport, char *error, size_t error_bytes);
 void vm_console_resized(struct vm *vm, uint16_t cols, uint16_t rows);
 /* Take over the size of a disk's file: as disk_device_resize. */
 int vm_resize_disk(struct vm *vm, const char *name, bool may_shrink, uint64_t *ret_bytes, char *error,

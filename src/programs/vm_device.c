@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 OR BSD-3-Clause */
 /* Devices of `backplane vm`: each is a back end for the machine, with what is behind it. */
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "devices/rng/rng.h"
 #include "platform/linux/console_terminal.h"
@@ -11,6 +16,7 @@
 #include "platform/linux/local_backend.h"
 #include "platform/linux/sandbox.h"
 #include "platform/linux/short_text.h"
+#include "platform/linux/vhost_kernel.h"
 #include "platform/linux/vhost_user_link.h"
 #include "programs/vm.h"
 #include "virtio/virtio_ids.h"
@@ -21,6 +27,13 @@
 
 static const struct virtq_arena_shape vm_rng_shape = {.slots = 64, .medium_runs = 4, .long_runs = 2};
 static const struct virtq_arena_shape vm_console_shape = {.slots = 64, .medium_runs = 8, .long_runs = 2};
+
+/* 5.11.4: what a back end does not know of itself. */
+#define VIRTIO_FS_TAG_BYTES 36
+struct virtio_fs_config {
+    char tag[VIRTIO_FS_TAG_BYTES]; /* without an end where it is that long */
+    uint8_t request_queues[4];
+};
 
 struct vm_device {
     struct vm *vm;
@@ -39,7 +52,11 @@ struct vm_device {
             struct console_terminal terminal;
             struct console model;
         } console;
-        struct vhost_user_link link;
+        struct {
+            struct vhost_user_link link;
+            struct virtio_fs_config fs;
+        } remote;
+        struct vhost_kernel kernel;
     } with;
 };
 
@@ -246,7 +263,7 @@ static void vm_console_close(struct vm_device *device)
     device->vm->console = NULL;
 }
 
-int vm_add_console(struct vm *vm, char *error, size_t error_bytes)
+int vm_add_console(struct vm *vm, enum vmm_transport transport, char *error, size_t error_bytes)
 {
     struct vm_device *device = vm_device_make(vm, "console", NULL, error, error_bytes);
     if (!device)
@@ -271,8 +288,7 @@ int vm_add_console(struct vm *vm, char *error, size_t error_bytes)
         vm_device_close(device);
         return r;
     }
-    r = vm_device_plug(device, "console", &device->local.backend, (enum vmm_transport)vm->options->transport, false,
-                       error, error_bytes);
+    r = vm_device_plug(device, "console", &device->local.backend, transport, false, error, error_bytes);
     if (r == 0)
         vm->console = device;
     return r;
@@ -301,7 +317,7 @@ static const struct {
 
 static void vm_link_close(struct vm_device *device)
 {
-    vhost_user_link_close(&device->with.link);
+    vhost_user_link_close(&device->with.remote.link);
 }
 
 int vm_add_vhost_user(struct vm *vm, const char *name, const char *type, const char *path, enum vmm_transport transport,
@@ -334,26 +350,108 @@ int vm_add_vhost_user(struct vm *vm, const char *name, const char *type, const c
             .host = ranges[i].host,
         };
     snprintf(title, sizeof(title), "vhost-user %s", type);
+    bool is_fs = vm_types[which].id == VIRTIO_ID_FS;
+    size_t tag_bytes = size_min(strlen(name), VIRTIO_FS_TAG_BYTES);
+    memcpy(device->with.remote.fs.tag, name, tag_bytes);
+    put_le32(device->with.remote.fs.request_queues, 1);
     const struct vhost_user_link_options options = {
         .path = device->path,
         .socket = -1,
         .name = vm_types[which].name,
         .device_id = vm_types[which].id,
+        .config_space = is_fs ? &device->with.remote.fs : NULL,
+        .config_bytes = is_fs ? sizeof(device->with.remote.fs) : 0,
         .regions = regions,
         .region_count = count,
         .loop = &vm->loop,
         .lock = vmm_lock,
         .unlock = vmm_unlock,
         .lock_argument = vm->machine,
+        .isolated = vm->options->isolate_bytes > 0,
         .start_timeout_ms = VM_BACKEND_WAIT_MS,
         .log = &vm->log,
     };
-    int r = vhost_user_link_open(&device->with.link, &options, problem);
+    int r = vhost_user_link_open(&device->with.remote.link, &options, problem);
     if (r < 0) {
         snprintf(error, error_bytes, "%s at %s: %s", title, SHORTENED(path), problem);
         vm_device_close(device);
         return r;
     }
-    return vm_device_plug(device, name, &device->with.link.frontend.virtio, transport, vm->options->isolate_bytes > 0,
-                          error, error_bytes);
+    return vm_device_plug(device, name, &device->with.remote.link.frontend.virtio, transport,
+                          vm->options->isolate_bytes > 0, error, error_bytes);
+}
+
+/* ---- devices in the kernel */
+
+static void vm_kernel_close(struct vm_device *device)
+{
+    vhost_kernel_close(&device->with.kernel);
+}
+
+static int vm_add_kernel(struct vm *vm, const char *name, struct vhost_kernel_options *options, const char *what,
+                         enum vmm_transport transport, char *error, size_t error_bytes)
+{
+    struct vmm_memory_range ranges[VMM_RAM_RANGES_MAX];
+    struct vhost_kernel_region regions[VMM_RAM_RANGES_MAX];
+    struct vm_device *device =
+        vm_device_make(vm, options->device_id == VIRTIO_ID_NET ? "net" : "vsock", NULL, error, error_bytes);
+    if (!device)
+        return -ENOMEM;
+    unsigned count = vmm_shared_ranges(vm->machine, ranges);
+    for (unsigned i = 0; i < count; i++)
+        regions[i] = (struct vhost_kernel_region){
+            .guest_base = ranges[i].guest_base, .size = ranges[i].size, .host = ranges[i].host};
+    options->regions = regions;
+    options->region_count = count;
+    options->loop = &vm->loop;
+    options->lock = vmm_lock;
+    options->unlock = vmm_unlock;
+    options->lock_argument = vm->machine;
+    device->close = vm_kernel_close;
+    int r = vhost_kernel_open(&device->with.kernel, options);
+    if (r < 0) {
+        snprintf(error, error_bytes, "cannot use the kernel's %s: %s; `backplane probe` says what this host has", what,
+                 r == -EADDRINUSE ? "another guest has this number" : strerror(-r));
+        vm_device_close(device);
+        return r;
+    }
+    return vm_device_plug(device, name, &device->with.kernel.virtio, transport, vm->options->isolate_bytes > 0, error,
+                          error_bytes);
+}
+
+int vm_add_vsock(struct vm *vm, const char *name, uint64_t cid, enum vmm_transport transport, char *error,
+                 size_t error_bytes)
+{
+    struct vhost_kernel_options options = {.device_id = VIRTIO_ID_VSOCK, .tap = -1, .guest_cid = cid};
+    return vm_add_kernel(vm, name, &options, "/dev/vhost-vsock", transport, error, error_bytes);
+}
+
+/* Attach to the tap, or make it where that is allowed. */
+static int vm_open_tap(const char *tap)
+{
+    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    if (strlen(tap) >= sizeof(request.ifr_name))
+        return -EINVAL;
+    memcpy(request.ifr_name, tap, strlen(tap));
+    int handle = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (handle < 0)
+        return -errno;
+    if (ioctl(handle, TUNSETIFF, &request) == 0)
+        return handle;
+    int r = -errno;
+    close(handle);
+    return r;
+}
+
+int vm_add_tap(struct vm *vm, const char *name, const char *tap, enum vmm_transport transport, char *error,
+               size_t error_bytes)
+{
+    int handle = vm_open_tap(tap);
+    if (handle < 0) {
+        snprintf(error, error_bytes, "cannot open the tap %s: %s; make it with `ip tuntap add`", SHORTENED(tap),
+                 strerror(-handle));
+        return handle;
+    }
+    struct vhost_kernel_options options = {.device_id = VIRTIO_ID_NET, .tap = handle};
+    return vm_add_kernel(vm, name, &options, "/dev/vhost-net", transport, error, error_bytes);
 }

@@ -424,14 +424,15 @@ static int board_save_kvm(struct vmm *vmm, struct state_writer *writer)
     return r;
 }
 
-static int board_restore_kvm(struct vmm *vmm, const struct state_record *record, unsigned *processors)
+static int board_restore_kvm(struct vmm *vmm, const struct state_record *record, unsigned *processors, bool is_reset)
 {
     struct state_reader reader = {.bytes = record->payload, .size = record->length};
     if (record->tag == BOARD_STATE_VM)
         return kvm_x86_vm_restore(&vmm->vm, &reader);
     if (*processors == vmm->options.processors)
         return -EBADMSG;
-    return kvm_x86_vcpu_restore(&vmm->vcpus[(*processors)++].kvm, &reader);
+    struct kvm_vcpu *vcpu = &vmm->vcpus[(*processors)++].kvm;
+    return is_reset ? kvm_x86_vcpu_reset(vcpu, &reader) : kvm_x86_vcpu_restore(vcpu, &reader);
 }
 
 static size_t board_kvm_bytes(const struct vmm *vmm)
@@ -467,7 +468,7 @@ int vmm_board_reset(struct vmm *vmm)
     i8042_reset(&board->i8042);
     acpi_power_reset(&board->power);
     while ((r = state_next(&reader, &record)) > 0) {
-        r = board_restore_kvm(vmm, &record, &processors);
+        r = board_restore_kvm(vmm, &record, &processors, true);
         if (r < 0)
             return r;
     }
@@ -533,7 +534,7 @@ int vmm_board_restore(struct vmm *vmm, struct state_reader *reader)
             break;
         case BOARD_STATE_VM:
         case BOARD_STATE_PROCESSOR:
-            r = board_restore_kvm(vmm, &record, &processors);
+            r = board_restore_kvm(vmm, &record, &processors, false);
             break;
         default:
             r = 0;

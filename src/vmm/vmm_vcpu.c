@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 
 #include "platform/linux/sandbox.h"
+#include "platform/linux/vhost_kernel.h"
 #include "vmm/vmm_private.h"
 
 /* It interrupts system calls; nothing else of this process uses it. */
@@ -31,13 +32,11 @@
 /* Pieces of an instruction that is brought to an end: the widest copies 64 bytes, a string instruction stops anyway. */
 #define VMM_VCPU_PIECES_MAX 64u
 
-/* What serving an exit asks of the kernel: KVM, doorbells, messages to back ends and to other threads. */
-static const int vmm_vcpu_calls[] = {
-    SYS_read,    SYS_write, SYS_writev,   SYS_poll,      SYS_ppoll,
-    SYS_sendmsg, SYS_close, SYS_mprotect, SYS_epoll_ctl, SYS_prctl,
-};
+/* What serving an exit asks of the kernel: KVM, messages to back ends; and loops, to which it has things done. */
+static const int vmm_vcpu_calls[] = {SYS_sendmsg, SYS_mprotect};
 static const unsigned vmm_vcpu_requests[] = {
-    KVM_RUN, KVM_IRQ_LINE, KVM_SIGNAL_MSI, KVM_SET_GSI_ROUTING, KVM_IRQFD, KVM_IOEVENTFD, KVM_SET_USER_MEMORY_REGION,
+    KVM_RUN,       KVM_CHECK_EXTENSION,        KVM_IRQ_LINE, KVM_SIGNAL_MSI, KVM_SET_GSI_ROUTING, KVM_IRQFD,
+    KVM_IOEVENTFD, KVM_SET_USER_MEMORY_REGION,
 };
 static const struct sandbox_calls vmm_vcpu_list = {
     .calls = vmm_vcpu_calls,
@@ -185,7 +184,8 @@ static void vmm_vcpu_fail(struct vmm_vcpu *vcpu, const char *what, int error)
 
 static void vmm_vcpu_enter_sandbox(struct vmm_vcpu *vcpu)
 {
-    static const struct sandbox_calls *const lists[] = {&sandbox_thread_calls, &vmm_vcpu_list};
+    static const struct sandbox_calls *const lists[] = {&sandbox_thread_calls, &loop_system_calls, &vmm_vcpu_list,
+                                                        &vhost_kernel_system_calls};
     if (!vcpu->vmm->options.sandbox)
         return;
     int r = sandbox_enter(lists, ARRAY_SIZE(lists));

@@ -140,6 +140,11 @@ int kvm_x86_vcpu_save(struct kvm_vcpu *vcpu, const struct kvm_x86_msr_list *msrs
  * host lacks what the other had. The processor is of no use after a failure.
  */
 int kvm_x86_vcpu_restore(struct kvm_vcpu *vcpu, struct state_reader *reader);
+/*
+ * Give a processor that ran an earlier state of its own back, as of before it ran: what CPUID says, and its counter's
+ * frequency, which KVM lets nobody change by then, stay. Errors as above.
+ */
+int kvm_x86_vcpu_reset(struct kvm_vcpu *vcpu, struct state_reader *reader);
 
 /* PICs, I/O APIC, timer (where it was made) and clock. After all processors have stopped. */
 int kvm_x86_vm_save(const struct kvm_vm *vm, struct state_writer *writer);

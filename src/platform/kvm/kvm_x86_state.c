@@ -337,15 +337,14 @@ static int restore_rest(struct kvm_vcpu *vcpu, const struct state_reader *reader
     return r < 0 ? r : kvm_x86_events_set(vcpu, &events);
 }
 
-int kvm_x86_vcpu_restore(struct kvm_vcpu *vcpu, struct state_reader *reader)
+static int restore(struct kvm_vcpu *vcpu, struct state_reader *reader, bool is_new)
 {
     struct state_record header;
     int r = find(reader, VCPU_HEADER, &header);
-    if (r == 0)
-        r = -EBADMSG;
-    if (r > 0)
-        r = restore_cpuid(vcpu, reader);
-    if (r == 0)
+    if (r <= 0)
+        return r == 0 ? -EBADMSG : r;
+    r = is_new ? restore_cpuid(vcpu, reader) : 0;
+    if (r == 0 && is_new)
         r = restore_tsc_khz(vcpu, reader);
     if (r == 0)
         r = restore_sregs(vcpu, reader);
@@ -358,6 +357,16 @@ int kvm_x86_vcpu_restore(struct kvm_vcpu *vcpu, struct state_reader *reader)
     if (r == 0)
         reader->used = reader->size;
     return r;
+}
+
+int kvm_x86_vcpu_restore(struct kvm_vcpu *vcpu, struct state_reader *reader)
+{
+    return restore(vcpu, reader, true);
+}
+
+int kvm_x86_vcpu_reset(struct kvm_vcpu *vcpu, struct state_reader *reader)
+{
+    return restore(vcpu, reader, false);
 }
 
 /* ---- the VM */

@@ -26,6 +26,14 @@
 
 #include "platform/linux/vhost_ioctl.h"
 
+static const unsigned vhost_kernel_requests[] = {
+    VHOST_SET_FEATURES,      VHOST_SET_MEM_TABLE,  VHOST_SET_VRING_NUM,  VHOST_SET_VRING_ADDR, VHOST_SET_VRING_BASE,
+    VHOST_GET_VRING_BASE,    VHOST_SET_VRING_KICK, VHOST_SET_VRING_CALL, VHOST_SET_VRING_ERR,  VHOST_NET_SET_BACKEND,
+    VHOST_VSOCK_SET_RUNNING, TUNSETOFFLOAD,        TUNSETVNETHDRSZ,
+};
+const struct sandbox_calls vhost_kernel_system_calls = {.requests = vhost_kernel_requests,
+                                                        .request_count = ARRAY_SIZE(vhost_kernel_requests)};
+
 #define VHOST_KERNEL_QUEUE_SIZE_DEFAULT 256
 
 /* 5.1.3 */

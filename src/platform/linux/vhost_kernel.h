@@ -10,7 +10,11 @@
 #define PLATFORM_LINUX_VHOST_KERNEL_H
 
 #include "platform/linux/loop.h"
+#include "platform/linux/sandbox.h"
 #include "virtio/virtio_backend.h"
+
+/* What whoever calls the device (a thread of the guest) asks of the kernel. */
+extern const struct sandbox_calls vhost_kernel_system_calls;
 
 /* What of the system it calls: the tests have another. Results as ioctl(2), errors as negative errno values. */
 struct vhost_kernel_port {

@@ -23,5 +23,6 @@ guest() {
 
 # memory_bar FUNCTION: the index of its first memory BAR
 memory_bar() {
-    awk '{ if ($1 != "0x0000000000000000" && substr($3, length($3)) % 2 == 0 && NR <= 6) { print NR - 1; exit } }'         "/sys/bus/pci/devices/$1/resource"
+    awk '{ if ($1 != "0x0000000000000000" && substr($3, length($3)) % 2 == 0 && NR <= 6) { print NR - 1; exit } }' \
+        "/sys/bus/pci/devices/$1/resource"
 }

@@ -424,7 +424,7 @@ int vmm_board_reset(struct vmm *vmm)
         if (r < 0)
             return r;
     }
-    return kvm_arm64_gic_restore(&board->gic, board->affinities, &reader);
+    return kvm_arm64_gic_restore(&board->gic, &reader);
 }
 
 void vmm_board_resumes(struct vmm *vmm)
@@ -485,7 +485,7 @@ static int board_restore_one(struct vmm *vmm, const struct state_record *record,
     case PL031_STATE_TAG:
         return pl031_load(&board->pl031, record);
     case BOARD_STATE_GIC:
-        return kvm_arm64_gic_restore(&board->gic, board->affinities, &reader);
+        return kvm_arm64_gic_restore(&board->gic, &reader);
     case BOARD_STATE_PROCESSOR:
         if (*processors == vmm->options.processors)
             return -EBADMSG;

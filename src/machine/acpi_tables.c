@@ -462,8 +462,10 @@ static void acpi_rsdp(struct acpi_tables *tables, uint64_t xsdt)
     uint8_t *rsdp = tables->out.bytes;
     if (tables->out.overflown)
         return;
-    memcpy(rsdp, "RSD PTR ", 8);
-    memcpy(rsdp + 9, OEM_ID, 6);
+    static const uint8_t signature[] = {'R', 'S', 'D', ' ', 'P', 'T', 'R', ' '};
+    static const uint8_t oem_id[] = OEM_ID;
+    memcpy(rsdp, signature, sizeof(signature));
+    memcpy(rsdp + 9, oem_id, sizeof(oem_id) - 1);
     rsdp[15] = 2;
     put_le32(rsdp + 20, RSDP_BYTES);
     put_le64(rsdp + 24, xsdt);

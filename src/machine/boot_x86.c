@@ -106,9 +106,10 @@ static int boot_x86_put_start_info(const struct boot_x86_request *request, uint6
     struct boot_x86_memory map[BOOT_X86_MEMORY_MAX];
     unsigned count = boot_x86_memory_map(request->plan, map);
     for (unsigned i = 0; i < count; i++) {
-        put_le64(entries + i * START_INFO_ENTRY_BYTES, map[i].base);
-        put_le64(entries + i * START_INFO_ENTRY_BYTES + 8, map[i].size);
-        put_le32(entries + i * START_INFO_ENTRY_BYTES + 16, map[i].type);
+        uint8_t *entry = entries + (size_t)i * START_INFO_ENTRY_BYTES;
+        put_le64(entry, map[i].base);
+        put_le64(entry + 8, map[i].size);
+        put_le32(entry + 16, map[i].type);
     }
     put_le32(info + START_INFO_MAGIC, START_INFO_MAGIC_VALUE);
     put_le32(info + START_INFO_VERSION, 1);
@@ -159,7 +160,7 @@ static int boot_x86_put_zero_page(const struct boot_x86_request *request, const 
     unsigned count = boot_x86_memory_map(request->plan, map);
     memcpy(page + ZERO_PAGE_SETUP, kernel->setup, kernel->setup_bytes);
     put_le16(page + ZERO_PAGE_BOOT_FLAG, 0xaa55);
-    memcpy(page + ZERO_PAGE_HEADER, "HdrS", 4);
+    put_le32(page + ZERO_PAGE_HEADER, 0x53726448); /* "HdrS" */
     page[ZERO_PAGE_LOADER] = LOADER_UNDEFINED;
     page[ZERO_PAGE_LOAD_FLAGS] |= LOADED_HIGH;
     put_le32(page + ZERO_PAGE_CMDLINE, BOOT_X86_CMDLINE);
@@ -194,12 +195,12 @@ static int boot_x86_put_page_tables(const struct guest_memory *memory)
     put_le64(table, level_3 | PAGE_PRESENT | PAGE_WRITABLE);
     int r = guest_memory_write(memory, BOOT_X86_PAGE_TABLES, table, sizeof(table));
     for (unsigned i = 0; i < 4; i++)
-        put_le64(table + i * 8, (level_2 + (uint64_t)i * PAGE_BYTES) | PAGE_PRESENT | PAGE_WRITABLE);
+        put_le64(table + (size_t)i * 8, (level_2 + (uint64_t)i * PAGE_BYTES) | PAGE_PRESENT | PAGE_WRITABLE);
     if (r == 0)
         r = guest_memory_write(memory, level_3, table, sizeof(table));
     for (unsigned i = 0; i < 4 && r == 0; i++) {
         for (unsigned j = 0; j < TABLE_ENTRIES; j++)
-            put_le64(table + j * 8,
+            put_le64(table + (size_t)j * 8,
                      (i * (uint64_t)TABLE_ENTRIES + j) * LARGE_PAGE_BYTES | PAGE_PRESENT | PAGE_WRITABLE | PAGE_LARGE);
         r = guest_memory_write(memory, level_2 + (uint64_t)i * PAGE_BYTES, table, sizeof(table));
     }

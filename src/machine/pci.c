@@ -236,7 +236,7 @@ int pci_function_add_bar(struct pci_function *function, unsigned index, enum pci
     if (r < 0)
         return r;
     show_bars(function);
-    memcpy(function->initial + PCI_BAR0, function->bytes + PCI_BAR0, 4u * function->bar_registers);
+    memcpy(function->initial + PCI_BAR0, function->bytes + PCI_BAR0, (size_t)4 * function->bar_registers);
     return 0;
 }
 
@@ -285,6 +285,7 @@ static void drive_wire(struct pci_function *function)
         return;
     function->wire_raised = raised;
     struct pci_root *root = function->root;
+    ASSERT(root); /* a function is unplugged with its wire released */
     uint32_t *level = &root->wire_levels[function->wire];
     *level += raised ? 1u : (uint32_t)-1;
     irq_line_set(root->options.wires[function->wire], *level > 0);

@@ -43,10 +43,12 @@
 /* A clock that a saved state brings is below this, so that it never wraps. */
 #define CLOCK_MAX (UINT64_C(1) << 62)
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): what is declared is a name, not an expression. */
 #define FOR_EACH_FUNCTION(engine, function)                                                                            \
     for (struct pci_bars *function = (engine)->functions; function; function = function->next)
 #define FOR_EACH_BAR(function, bar)                                                                                    \
     for (struct pci_bar *bar = (function)->bars; bar < (function)->bars + PCI_BAR_REGISTERS; bar++)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 static enum pci_bar_space space_of(const struct pci_bar *bar)
 {
@@ -485,7 +487,7 @@ void pci_bars_reset(struct pci_bars *bars)
 enum { AT_ADDRESS = 0, AT_SINCE = 8, AT_FLAGS = 16, AT_KIND = 20, BAR_BYTES = 24 };
 enum { FLAG_ROM = 1, FLAG_PLACED = 2, FLAG_WAITS = 4 };
 enum { DECODE_MEMORY = 1, DECODE_IO = 2 };
-#define AT_DECODE (PCI_BAR_REGISTERS * BAR_BYTES)
+#define AT_DECODE ((size_t)PCI_BAR_REGISTERS * BAR_BYTES)
 
 static uint32_t kind_and_size(const struct pci_bar *bar)
 {
@@ -497,7 +499,7 @@ void pci_bars_save(const struct pci_bars *bars, uint8_t to[PCI_BARS_STATE_BYTES]
     memset(to, 0, PCI_BARS_STATE_BYTES);
     for (unsigned i = 0; i < PCI_BAR_REGISTERS; i++) {
         const struct pci_bar *bar = &bars->bars[i];
-        uint8_t *at = to + i * BAR_BYTES;
+        uint8_t *at = to + (size_t)i * BAR_BYTES;
         put_le64(at + AT_ADDRESS, bar->address);
         put_le64(at + AT_SINCE, bar->since);
         put_le32(at + AT_FLAGS, (bar->rom_enabled ? FLAG_ROM : 0) | (is_at_home(bar) ? FLAG_PLACED : 0) |
@@ -527,12 +529,12 @@ int pci_bars_load(struct pci_bars *bars, const uint8_t from[PCI_BARS_STATE_BYTES
     if ((decode & ~(uint32_t)(DECODE_MEMORY | DECODE_IO)) != 0)
         return -EBADMSG;
     for (unsigned i = 0; i < PCI_BAR_REGISTERS; i++) {
-        if (!is_sound(&bars->bars[i], from + i * BAR_BYTES))
+        if (!is_sound(&bars->bars[i], from + (size_t)i * BAR_BYTES))
             return -EBADMSG;
     }
     for (unsigned i = 0; i < PCI_BAR_REGISTERS; i++) {
         struct pci_bar *bar = &bars->bars[i];
-        const uint8_t *at = from + i * BAR_BYTES;
+        const uint8_t *at = from + (size_t)i * BAR_BYTES;
         uint32_t flags = get_le32(at + AT_FLAGS);
         if (bar->placed && !(flags & FLAG_PLACED)) { /* who waited then does not sit there now */
             bars->engine->moves[0] = (struct pci_bar_move){.bar = bar};

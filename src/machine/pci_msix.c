@@ -173,8 +173,8 @@ static int save(const struct pci_capability *capability, struct state_writer *wr
     for (unsigned i = 0; i < msix->count && r == 0; i++) {
         uint8_t bytes[STATE_VECTOR_BYTES] = {0};
         for (unsigned word = 0; word < WORDS; word++)
-            put_le32(bytes + 4 * word, atomic_load(&msix->vectors[i].words[word]));
-        bytes[4 * WORDS] = is_pending(msix, i);
+            put_le32(bytes + (size_t)4 * word, atomic_load(&msix->vectors[i].words[word]));
+        bytes[(size_t)4 * WORDS] = is_pending(msix, i);
         r = state_append(writer, bytes, sizeof(bytes));
     }
     return state_end(writer, mark, r);
@@ -196,9 +196,9 @@ static int load(struct pci_capability *capability, struct pci_function *function
         change(msix, i, WORD_CONTROL, VECTOR_MASKED); /* not to send half of it */
         for (unsigned word = WORD_ADDRESS; word <= WORD_DATA; word++)
             atomic_store(&msix->vectors[i].words[word],
-                         get_le32(from + 4 * word) & (word == WORD_ADDRESS ? ~UINT32_C(3) : UINT32_MAX));
-        atomic_store(&msix->vectors[i].pending, from[4 * WORDS] == 1);
-        change(msix, i, WORD_CONTROL, get_le32(from + 4 * WORD_CONTROL) & VECTOR_MASKED);
+                         get_le32(from + (size_t)4 * word) & (word == WORD_ADDRESS ? ~UINT32_C(3) : UINT32_MAX));
+        atomic_store(&msix->vectors[i].pending, from[(size_t)4 * WORDS] == 1);
+        change(msix, i, WORD_CONTROL, get_le32(from + (size_t)4 * WORD_CONTROL) & VECTOR_MASKED);
     }
     return 0;
 }

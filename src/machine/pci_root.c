@@ -40,7 +40,8 @@ struct pci_function *pci_root_find(const struct pci_root *root, unsigned bus, un
     if (bus >= PCI_BUSES_MAX || slot >= PCI_DEVICES_MAX * PCI_FUNCTIONS_MAX)
         return NULL;
     const struct pci_bus *found = root->buses[index_mask(bus, PCI_BUSES_MAX)];
-    return found && found->linked ? found->functions[index_mask(slot, PCI_DEVICES_MAX * PCI_FUNCTIONS_MAX)] : NULL;
+    return found && found->linked ? found->functions[index_mask(slot, (size_t)PCI_DEVICES_MAX * PCI_FUNCTIONS_MAX)]
+                                  : NULL;
 }
 
 static struct pci_function *first_from(const struct pci_bus *bus, unsigned slot)
@@ -114,7 +115,7 @@ static void mark_multifunction(struct pci_bus *bus, unsigned device)
     unsigned count = 0;
     for (unsigned i = 0; i < PCI_FUNCTIONS_MAX; i++)
         count += bus->functions[device * PCI_FUNCTIONS_MAX + i] != NULL;
-    struct pci_function *first = bus->functions[device * PCI_FUNCTIONS_MAX];
+    struct pci_function *first = bus->functions[(size_t)device * PCI_FUNCTIONS_MAX];
     if (!first)
         return;
     uint32_t type = pci_function_get(first, PCI_HEADER_TYPE, 1) & ~PCI_HEADER_TYPE_MULTIFUNCTION;

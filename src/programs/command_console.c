@@ -147,7 +147,7 @@ static void console_close(const struct console_command *command, const char *pat
         if (handles[i] >= 0)
             close(handles[i]);
     }
-    if (command->linked)
+    if (command->linked && path)
         unlink(path);
 }
 

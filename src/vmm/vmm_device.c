@@ -14,6 +14,7 @@
  * Devices on the root bus and on MMIO stay until the machine ends.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -590,8 +591,8 @@ void vmm_device_place(const struct vmm_device *device, char *text, size_t text_b
 {
     const struct vmm *vmm = device->vmm;
     if (device->options.transport == VMM_TRANSPORT_MMIO) {
-        snprintf(text, text_bytes, "mmio 0x%llx",
-                 (unsigned long long)(vmm->places.virtio_mmio_base + device->place * vmm->places.virtio_mmio_stride));
+        uint64_t base = vmm->places.virtio_mmio_base + device->place * vmm->places.virtio_mmio_stride;
+        snprintf(text, text_bytes, "mmio 0x%" PRIx64, base);
         return;
     }
     uint16_t id = pci_function_id(&device->pci.function);

@@ -24,7 +24,7 @@
 
 #include "vmm/vmm_private.h"
 
-#define SNAPSHOT_MAGIC "BKPLNVM\n"
+#define SNAPSHOT_MAGIC UINT64_C(0x0a4d564e4c504b42) /* "BKPLNVM\n" */
 #define SNAPSHOT_VERSION 1u
 #define SNAPSHOT_PAGE_BYTES 4096u
 #define SNAPSHOT_STATE_BYTES_MAX (64u << 20)
@@ -103,13 +103,13 @@ static int snapshot_write_ram(struct vmm *vmm, int handle, uint64_t offset)
 static int snapshot_write_header(const struct vmm *vmm, int handle, size_t state_bytes)
 {
     uint8_t header[HEADER_BYTES_MAX] = {0};
-    memcpy(header, SNAPSHOT_MAGIC, 8);
+    put_le64(header, SNAPSHOT_MAGIC);
     put_le32(header + HEADER_VERSION, SNAPSHOT_VERSION);
     put_le32(header + HEADER_STATE_BYTES, (uint32_t)state_bytes);
     put_le32(header + HEADER_RANGES, vmm->memory.range_count);
     for (unsigned i = 0; i < vmm->memory.range_count; i++) {
-        put_le64(header + HEADER_BYTES + i * RANGE_BYTES, vmm->memory.ranges[i].guest_base);
-        put_le64(header + HEADER_BYTES + i * RANGE_BYTES + 8, vmm->memory.ranges[i].size);
+        put_le64(header + HEADER_BYTES + (size_t)i * RANGE_BYTES, vmm->memory.ranges[i].guest_base);
+        put_le64(header + HEADER_BYTES + (size_t)i * RANGE_BYTES + 8, vmm->memory.ranges[i].size);
     }
     /* What the header speaks of is there before the header is. */
     if (fdatasync(handle) != 0 && errno != EINVAL && errno != EROFS)
@@ -165,7 +165,7 @@ int vmm_save(struct vmm *vmm, int handle, char *error, size_t error_bytes)
 static int snapshot_judge(const struct vmm *vmm, const uint8_t *header, const char **ret_reason)
 {
     *ret_reason = "it is no snapshot of a machine, or was cut short";
-    if (memcmp(header, SNAPSHOT_MAGIC, 8) != 0 || get_le32(header + HEADER_STATE_BYTES) > SNAPSHOT_STATE_BYTES_MAX)
+    if (get_le64(header) != SNAPSHOT_MAGIC || get_le32(header + HEADER_STATE_BYTES) > SNAPSHOT_STATE_BYTES_MAX)
         return -EBADMSG;
     *ret_reason = "a newer version of this program wrote it";
     if (get_le32(header + HEADER_VERSION) != SNAPSHOT_VERSION)
@@ -174,7 +174,7 @@ static int snapshot_judge(const struct vmm *vmm, const uint8_t *header, const ch
     if (get_le32(header + HEADER_RANGES) != vmm->memory.range_count)
         return -EINVAL;
     for (unsigned i = 0; i < vmm->memory.range_count; i++) {
-        const uint8_t *range = header + HEADER_BYTES + i * RANGE_BYTES;
+        const uint8_t *range = header + HEADER_BYTES + (size_t)i * RANGE_BYTES;
         if (get_le64(range) != vmm->memory.ranges[i].guest_base || get_le64(range + 8) != vmm->memory.ranges[i].size)
             return -EINVAL;
     }

@@ -75,8 +75,8 @@ int64_t cmos_time_to_seconds(const struct cmos_time *time)
         year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + days_before_month(since_march) + day - 1;
     int64_t days = era * DAYS_PER_400_YEARS + day_of_era - DAYS_BEFORE_1970;
 
-    return days * SECONDS_PER_DAY + unsigned_min(time->hour, 23) * 3600 + unsigned_min(time->minute, 59) * 60 +
-           unsigned_min(time->second, 59);
+    return days * SECONDS_PER_DAY + (int64_t)unsigned_min(time->hour, 23) * 3600 +
+           (int64_t)unsigned_min(time->minute, 59) * 60 + unsigned_min(time->second, 59);
 }
 
 uint8_t cmos_time_encode(unsigned value, bool binary)

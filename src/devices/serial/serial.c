@@ -155,9 +155,8 @@ static void send(struct serial *serial)
 /* What is sent in loopback comes in. A FIFO that is full keeps what it has; without FIFOs the newer byte stays. */
 static void loop_back(struct serial *serial, uint8_t byte)
 {
-    if (has_fifos(serial) && serial->receive.count == SERIAL_FIFO_BYTES)
-        serial->overrun = true;
-    else if (!uart_fifo_push(&serial->receive, depth(serial), byte))
+    bool is_full = has_fifos(serial) && serial->receive.count == SERIAL_FIFO_BYTES;
+    if (is_full || !uart_fifo_push(&serial->receive, depth(serial), byte))
         serial->overrun = true;
     serial->transmit_interrupt = true;
 }

@@ -33,7 +33,7 @@ static const struct boot_image_class boot_file_class = {.read = boot_file_read};
 
 int boot_file_open(struct boot_file *file, const char *path, char *error, size_t error_bytes)
 {
-    struct stat status;
+    struct stat status = {0};
     /* Not to wait for the other end of a pipe, which is refused anyway. */
     int handle = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     int r = handle < 0 || fstat(handle, &status) < 0 ? -errno : 0;

@@ -94,8 +94,12 @@ int host_probe_huge_pages(const char *root, struct host_huge_pages *pages)
     int count = 0;
     const struct dirent *entry;
     while (count < HOST_HUGE_PAGES_MAX && (entry = readdir(folder)) != NULL) {
-        uint64_t kibibytes;
-        if (sscanf(entry->d_name, "hugepages-%" SCNu64 "kB", &kibibytes) != 1)
+        static const char prefix[] = "hugepages-"; /* then a number, and kB */
+        if (strncmp(entry->d_name, prefix, sizeof(prefix) - 1) != 0)
+            continue;
+        char *end;
+        uint64_t kibibytes = strtoull(entry->d_name + sizeof(prefix) - 1, &end, 10);
+        if (strcmp(end, "kB") != 0)
             continue;
         pages[count++] = (struct host_huge_pages){
             .page_bytes = kibibytes << 10,

@@ -42,13 +42,14 @@ int frontend_ring_check(struct vhost_user_frontend *frontend, const struct vhost
     uint32_t size = config->size;
     if (size == 0 || size > frontend->virtio.queue_size_max || (!packed && !is_power_of_two(size)))
         return frontend_refuse(frontend, -EINVAL, "a ring of a size that no ring has here");
-    uint32_t event = (uint32_t)sizeof(struct vring_packed_event);
+    uint32_t event = (uint32_t)sizeof(struct vring_packed_event), avail_align = VRING_AVAIL_ALIGN;
+    uint32_t used_align = VRING_USED_ALIGN;
+    if (packed)
+        avail_align = used_align = VRING_PACKED_EVENT_ALIGN;
     const struct ring_part parts[] = {
         {config->desc_address, packed ? vring_packed_desc_bytes(size) : vring_desc_bytes(size), VRING_DESC_ALIGN},
-        {config->avail_address, packed ? event : vring_avail_bytes(size),
-         packed ? VRING_PACKED_EVENT_ALIGN : VRING_AVAIL_ALIGN},
-        {config->used_address, packed ? event : vring_used_bytes(size),
-         packed ? VRING_PACKED_EVENT_ALIGN : VRING_USED_ALIGN},
+        {config->avail_address, packed ? event : vring_avail_bytes(size), avail_align},
+        {config->used_address, packed ? event : vring_used_bytes(size), used_align},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(parts); i++) {
         if (!is_aligned(parts[i].address, parts[i].alignment))

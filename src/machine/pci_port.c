@@ -403,8 +403,13 @@ int pci_port_plug(struct pci_port *port, unsigned number, struct pci_function *f
         return r;
     port->requested = false;
     bool link_changed = derive(port);
+    /*
+     * An empty slot without power has no link that comes up, and whoever has a button to wait for may wait for nothing
+     * else (pciehp does not even ask for changes of presence): the button is pressed, too, as by whoever plugs it in.
+     */
     if (hot)
-        tell(port, STATUS_PRESENCE_CHANGED | (link_changed ? STATUS_LINK_CHANGED : 0));
+        tell(port,
+             STATUS_PRESENCE_CHANGED | (link_changed ? STATUS_LINK_CHANGED : 0) | (port->powered ? 0 : STATUS_BUTTON));
     return 0;
 }
 

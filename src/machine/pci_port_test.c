@@ -16,7 +16,7 @@
 /* Slot registers in the PCIe capability, and bits. */
 enum { LINK_STATUS = 0x12, SLOT_CAPABILITIES = 0x14, SLOT_CONTROL = 0x18, SLOT_STATUS = 0x1a };
 enum { BUTTON = 0x1, PRESENCE_CHANGED = 0x8, PRESENT = 0x40, LINK_CHANGED = 0x100 };
-enum { ALL_EVENTS = 0x1029, POWER_OFF = 0x400 };
+enum { ALL_EVENTS = 0x1029, HOT_PLUG_INTERRUPT = 0x20, LINK_CHANGED_ENABLE = 0x1000, POWER_OFF = 0x400 };
 
 static struct rig rig;
 static struct pci_port port, second;
@@ -179,9 +179,9 @@ static void a_slot_without_power_has_no_link(void **state)
     assert_false(pci_port_has_power(&port));
     assert_int_equal(express(SLOT_STATUS, 2), 0);
     assert_int_equal(pci_port_plug(&port, 0, &one.function, true), 0);
-    assert_int_equal(express(SLOT_STATUS, 2), PRESENT | PRESENCE_CHANGED);
+    assert_int_equal(express(SLOT_STATUS, 2), PRESENT | PRESENCE_CHANGED | BUTTON);
     assert_int_equal(rig_read(&rig, BUS, 0, 0, 4), 0xffffffff);
-    write_express(SLOT_STATUS, 2, PRESENCE_CHANGED);
+    write_express(SLOT_STATUS, 2, PRESENCE_CHANGED | BUTTON);
     write_express(SLOT_CONTROL, 2, ALL_EVENTS);
     assert_int_equal(express(SLOT_STATUS, 2), PRESENT | LINK_CHANGED);
     assert_int_equal(express(LINK_STATUS, 2) & 0x2000, 0x2000);
@@ -193,6 +193,16 @@ static void a_slot_without_power_has_no_link(void **state)
     assert_null(ejected);
     write_express(SLOT_CONTROL, 2, ALL_EVENTS);
     assert_int_equal(rig_read(&rig, BUS, 0, PCI_COMMAND, 2), 0);
+}
+
+static void a_guest_that_waits_for_the_button_alone_learns_of_a_device(void **state)
+{
+    (void)state;
+    open_bridge();
+    /* Linux, where there is a button: interrupts for it and for the link, none for presence; no power while empty. */
+    write_express(SLOT_CONTROL, 2, BUTTON | HOT_PLUG_INTERRUPT | LINK_CHANGED_ENABLE | POWER_OFF);
+    assert_int_equal(pci_port_plug(&port, 0, &one.function, true), 0);
+    assert_true(rig.wires[1].raised);
 }
 
 static void a_device_goes_when_the_guest_agrees(void **state)
@@ -304,6 +314,7 @@ int main(void)
         cmocka_unit_test_setup(addresses_pass_through_the_bridges_windows_alone, set_up),
         cmocka_unit_test_setup(a_hot_plugged_device_is_announced, set_up),
         cmocka_unit_test_setup(a_slot_without_power_has_no_link, set_up),
+        cmocka_unit_test_setup(a_guest_that_waits_for_the_button_alone_learns_of_a_device, set_up),
         cmocka_unit_test_setup(a_device_goes_when_the_guest_agrees, set_up),
         cmocka_unit_test_setup(a_surprise_removal_is_told_afterwards, set_up),
         cmocka_unit_test_setup(with_msi_on_each_event_is_one_message, set_up),

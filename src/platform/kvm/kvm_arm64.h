@@ -110,9 +110,9 @@ int kvm_arm64_vcpu_restore(struct kvm_vcpu *vcpu, struct state_reader *reader);
  */
 int kvm_arm64_gic_save(const struct kvm_arm64_gic *gic, const uint64_t *affinities, struct state_writer *writer);
 /*
- * A new one, of the same version and with as many interrupts, after guest memory and processors have been restored, and
- * before they run. -EINVAL: it is another one; -EBADMSG: it is no state of a GIC. A GICv2 does not tell the level of
- * its wires: those that are raised must be raised again.
+ * A new one, of the same version and with as many interrupts, or the one that was saved (a reset); after guest memory
+ * and processors have been restored, and before they run. -EINVAL: it is another one; -EBADMSG: it is no state of a
+ * GIC. A GICv2 does not tell the level of its wires: those that are raised must be raised again.
  */
 int kvm_arm64_gic_restore(const struct kvm_arm64_gic *gic, struct state_reader *reader);
 

@@ -158,6 +158,23 @@ static void a_restored_processor_goes_on_where_the_saved_one_stood(void **state)
     rig_close(&next);
 }
 
+/* Registers of the ITS, and what a guest writes to use it (GIC architecture, 12.19). */
+enum { GITS_CTLR = 0, GITS_CBASER = 0x80, GITS_BASER = 0x100 };
+#define GITS_ENABLED 1u
+#define GITS_VALID (1ull << 63)
+
+static void its_set(const struct kvm_arm64_gic *gic, uint64_t offset, uint64_t value)
+{
+    assert_int_equal(kvm_device_set(gic->vm, gic->its_handle, KVM_DEV_ARM_VGIC_GRP_ITS_REGS, offset, &value), 0);
+}
+
+static uint64_t its_get(const struct kvm_arm64_gic *gic, uint64_t offset)
+{
+    uint64_t value = 0;
+    assert_int_equal(kvm_device_get(gic->vm, gic->its_handle, KVM_DEV_ARM_VGIC_GRP_ITS_REGS, offset, &value), 0);
+    return value;
+}
+
 static void a_gic_can_have_an_its(void **state)
 {
     (void)state;
@@ -191,6 +208,16 @@ static void a_gic_can_have_an_its(void **state)
     assert_int_equal(kvm_arm64_gic_restore(&next_gic, &reader), 0);
     kvm_arm64_gic_close(&next_gic);
     rig_close(&next);
+
+    /* A guest has given it tables and a queue of commands, and enabled it; then the machine is reset. */
+    its_set(&gic, GITS_BASER, GITS_VALID);
+    its_set(&gic, GITS_BASER + 8, GITS_VALID);
+    its_set(&gic, GITS_CBASER, GITS_VALID);
+    its_set(&gic, GITS_CTLR, GITS_ENABLED);
+    assert_int_equal(its_get(&gic, GITS_CTLR) & GITS_ENABLED, GITS_ENABLED);
+    reader = (struct state_reader){.bytes = bytes, .size = writer.used};
+    assert_int_equal(kvm_arm64_gic_restore(&gic, &reader), 0);
+    assert_int_equal(its_get(&gic, GITS_CTLR) & GITS_ENABLED, 0);
     kvm_arm64_gic_close(&gic);
     rig_close(&rig);
 }

@@ -443,7 +443,9 @@ static int gic_restore_record(const struct kvm_arm64_gic *gic, const struct stat
     case GIC_ATTRIBUTES:
         return play(gic, gic->handle, record, false);
     case ITS_ATTRIBUTES:
-        return play(gic, gic->its_handle, record, true);
+        /* One that a guest has enabled refuses to have its command queue moved. */
+        r = gic->its_handle == -1 ? -EBADMSG : control(gic, gic->its_handle, KVM_DEV_ARM_ITS_CTRL_RESET);
+        return r < 0 ? r : play(gic, gic->its_handle, record, true);
     case ITS_CONTROL:
         r = gic->its_handle == -1 ? -EBADMSG : control(gic, gic->its_handle, KVM_DEV_ARM_ITS_RESTORE_TABLES);
         return r < 0 ? r : play(gic, gic->its_handle, record, true);
